@@ -1,0 +1,124 @@
+"""HTTP/2 fields -> Gunicorn's request and WSGI environ, under Gunicorn's own policy.
+
+Pure; runs on a pool thread, before the application. The point of this module is
+to hold as little as possible: what a path, a method or a field name may look
+like, who is trusted to say what the scheme is, how fields are called in the
+environ, is decided by the code of the installed Gunicorn, which is given the
+request as if it had come over HTTP/1.1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gunicorn.http.errors import (
+    InvalidHeader,
+    InvalidRequestLine,
+    LimitRequestHeaders,
+    LimitRequestLine,
+)
+from gunicorn.http.message import Request
+from gunicorn.http.wsgi import create
+
+from .fields import RequestHead
+
+#: RFC 3986 section 2: printable ASCII. Gunicorn 27 holds HTTP/1.1 to it, 23 does not.
+_NOT_IN_TARGET = re.compile(rb"[^\x21-\x7e]|#")
+_AUTHORITY = re.compile(rb"[^\x00-\x20\x7f-\xff@/?#\\]*")
+
+
+class _NothingBuffered:
+    """In place of Gunicorn's unreader: no bytes follow, h2 carries the body."""
+
+    def unread(self, data: bytes) -> None:
+        """Take nothing back."""
+
+
+class Http2Request(Request):  # type: ignore[misc]
+    """A Gunicorn request read from HTTP/2 fields instead of bytes.
+
+    :param body: what the environ offers as `wsgi.input`.
+    :raises gunicorn.http.errors.ParseException: one of Gunicorn's own errors,
+        for which `Worker.handle_error` knows the status.
+    """
+
+    def __init__(
+        self, cfg: Any, head: RequestHead, peer_address: Any, body: Any, stream_id: int
+    ) -> None:
+        self._head = head
+        self._stream_body = body
+        super().__init__(cfg, _NothingBuffered(), peer_address, stream_id)
+
+    def parse(self, unreader: Any) -> bytes:
+        """Run Gunicorn's checks over the request line and the fields."""
+        head = self._head
+        if head.too_large:
+            raise LimitRequestHeaders("limit request headers fields size")
+        # RFC 9113 section 8.5: CONNECT has an authority for a target.
+        target = head.path if head.method != b"CONNECT" else head.authority or b""
+        line = head.method + b" " + target + b" HTTP/1.1"
+        if len(line) > self.limit_request_line > 0:
+            raise LimitRequestLine(len(line), self.limit_request_line)
+        self._check_target(head.method, target)
+        self.parse_request_line(line)
+        lines = self._header_lines()
+        self.headers = self.parse_headers(b"\r\n".join(lines)) if lines else []
+        self.version = (2, 0)
+        return b""
+
+    def _check_target(self, method: bytes, target: bytes) -> None:
+        """RFC 9113 section 8.3.1: a path, or `*` for OPTIONS; no URI, no authority."""
+        if method == b"CONNECT":
+            return
+        whole_server = target == b"*" and method == b"OPTIONS"
+        if (not target.startswith(b"/") and not whole_server) or _NOT_IN_TARGET.search(target):
+            raise InvalidRequestLine(target[:100].decode("latin-1"))
+
+    def _header_lines(self) -> list[bytes]:
+        """The fields as HTTP/1.1 would have carried them.
+
+        :authority is Host, and the two must not disagree (RFC 9113 section
+        8.3.1); cookie crumbs become one field again (section 8.2.3).
+        """
+        hosts: list[bytes] = []
+        cookies: list[bytes] = []
+        lines: list[bytes] = []
+        for name, value in self._head.fields:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"cookie":
+                cookies.append(value)
+            else:
+                lines.append(name + b": " + value)
+        authority = self._head.authority
+        if authority is not None:
+            hosts.append(authority)
+        if len(set(hosts)) > 1 or len(hosts) > (1 if authority is None else 2):
+            raise InvalidHeader("HOST", req=self)
+        if hosts:
+            if not _AUTHORITY.fullmatch(hosts[0]):
+                raise InvalidHeader("HOST", req=self)
+            lines.insert(0, b"host: " + hosts[0])
+        if cookies:
+            lines.append(b"cookie: " + b"; ".join(cookies))
+        return lines
+
+    def set_body_reader(self) -> None:
+        """The body is framed by HTTP/2; its length was checked as it arrived."""
+        self.body = self._stream_body
+
+
+def build(
+    req: Any, sock: Any, client: Any, server: Any, cfg: Any, multithread: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Gunicorn's response and environ for ``req``.
+
+    :param sock: what is offered as `gunicorn.socket`.
+    :param client: the peer's address as `socket.accept` gave it.
+    :param server: the listener's address as `socket.getsockname` gives it.
+    :raises gunicorn.http.errors.ConfigurationProblem: SCRIPT_NAME does not fit.
+    """
+    resp, environ = create(req, sock, client, server, cfg)
+    environ["wsgi.multithread"] = multithread
+    return resp, environ

@@ -1,0 +1,412 @@
+"""THE thread boundary: the loop thread (L) on one side, pool threads (P) on the other.
+
+The only module that knows threads. L never waits in here for longer than a lock
+is held, and locks are held for a few instructions; P never sees h2, the
+transport or the loop.
+
+P -> L: calls of an `Owner`'s methods, appended to one deque; L is woken once per
+burst, and drains a bounded number per turn so that reading never starves.
+L -> P: body chunks, end of body, bytes sent, abort; one condition per exchange.
+
+The closing rule: after `Exchange.abort` no thread waits in that exchange, and
+none ever will again. Every wait in P ends by one of: data, end of body, bytes
+sent, `fail_body` (timeout), `abort` (reset, disconnect, timeout, shutdown).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .stream import Field
+
+#: Messages taken over in one turn of the loop.
+_DRAIN_LIMIT = 1_000
+
+
+class ClientDisconnected(OSError):
+    """The peer has gone or has cancelled the request: nothing can be read or written any more."""
+
+
+class RequestTimeout(OSError):
+    """The peer sent nothing of the body that the application waits for (`h2_body_timeout`)."""
+
+
+class Owner(Protocol):
+    """The session on L that an exchange belongs to. Every method runs on L."""
+
+    def response_informational(self, exchange: Exchange, fields: list[Field]) -> None:
+        """A 1xx response."""
+
+    def response_head(self, exchange: Exchange, fields: list[Field]) -> None:
+        """The response's `:status` and fields."""
+
+    def response_data(self, exchange: Exchange, data: bytes) -> None:
+        """A part of the response."""
+
+    def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
+        """The response is complete."""
+
+    def response_failed(self, exchange: Exchange, _: None) -> None:
+        """The response cannot be completed."""
+
+    def body_read(self, exchange: Exchange, credit: int) -> None:
+        """The application has taken ``credit`` flow-controlled bytes."""
+
+    def finished(self, exchange: Exchange, result: Any) -> None:
+        """The thread is done with the exchange; the last call for it."""
+
+    def flush(self) -> None:
+        """Write out what the calls before led to."""
+
+
+class Exchange:
+    """One request and its response, as both threads hold it."""
+
+    __slots__ = (
+        "_abort",
+        "_body_ended",
+        "_body_error",
+        "_changed",
+        "_chunks",
+        "_credit",
+        "_handoff",
+        "_high_water_mark",
+        "_sent",
+        "_written",
+        "expects_continue",
+        "owner",
+        "state",
+        "trailers",
+        "waiting_since",
+    )
+
+    def __init__(self, handoff: Handoff, owner: Owner, high_water_mark: int) -> None:
+        self._handoff = handoff
+        self._high_water_mark = high_water_mark
+        self._changed = threading.Condition(threading.Lock())
+        self.owner = owner
+        #: What the owner ties to this exchange (owned by L).
+        self.state: Any = None
+
+        # Owned by L; changed under the lock, since P waits for them.
+        self._chunks: list[bytes] = []
+        self._credit = 0
+        self._body_ended = False
+        self._body_error: OSError | None = None
+        self._abort: OSError | None = None
+        self._sent = 0
+        #: Fields that followed the body, there once it has been read to its end.
+        self.trailers: list[Field] = []
+
+        # Owned by P, the thread that runs the exchange.
+        self._written = 0
+        #: When P began to wait for body bytes, or None; L looks at it for the timeout.
+        self.waiting_since: float | None = None
+        #: The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
+        self.expects_continue = False
+
+    # -- on P ---------------------------------------------------------------
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the peer has gone or cancelled (any thread)."""
+        return self._abort is not None
+
+    def read(self) -> bytes:
+        """Body bytes, at least one; b"" at the end of the body. Blocks.
+
+        :raises ClientDisconnected: the rest will never come.
+        :raises RequestTimeout: the peer has stalled.
+        """
+        with self._changed:
+            if not self._readable():
+                if self.expects_continue:
+                    self.expects_continue = False
+                    self._post(self.owner.response_informational, [(b":status", b"100")])
+                self.waiting_since = time.monotonic()
+                self._changed.wait_for(self._readable)
+                self.waiting_since = None
+            if self._abort is not None:
+                raise self._abort
+            if not self._chunks:
+                if self._body_error is not None:
+                    raise self._body_error
+                return b""
+            chunks, credit = self._chunks, self._credit
+            self._chunks, self._credit = [], 0
+        self._post(self.owner.body_read, credit)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _readable(self) -> bool:
+        return bool(
+            self._chunks
+            or self._body_ended
+            or self._abort is not None
+            or self._body_error is not None
+        )
+
+    def send_informational(self, fields: list[Field]) -> None:
+        """Send a 1xx response now."""
+        self._check()
+        self._post(self.owner.response_informational, fields)
+
+    def send_head(self, fields: list[Field]) -> None:
+        """Send the response's head; it leaves with what follows it."""
+        self._check()
+        self._post(self.owner.response_head, fields, wake=False)
+
+    def send_data(self, data: bytes, wake: bool = True) -> None:
+        """Send a part of the response; blocks while more than the mark is unsent.
+
+        :param wake: False where more follows without delay (PEP 3333 forbids
+            to hold a part back while the application works on the next one).
+        :raises ClientDisconnected: nobody will read it.
+        """
+        self._check()
+        self._written += len(data)
+        blocked = self._written - self._sent > self._high_water_mark
+        self._post(self.owner.response_data, data, wake=wake or blocked)
+        if blocked:
+            with self._changed:
+                self._changed.wait_for(self._writable)
+            self._check()
+
+    def _writable(self) -> bool:
+        return (
+            self._written - self._sent <= self._high_water_mark or self._abort is not None
+        )
+
+    def end_response(self, trailers: list[Field]) -> None:
+        """The response is complete; does not wait for the peer to read it."""
+        self._check()
+        self._post(self.owner.response_end, trailers, wake=False)
+
+    def fail_response(self) -> None:
+        """The response cannot be completed: the stream is reset, or the connection closed."""
+        self._post(self.owner.response_failed, None, wake=False)
+
+    def finish(self, result: Any = None) -> None:
+        """The thread is done; nothing may be called on P after this."""
+        self._post(self.owner.finished, result)
+
+    def _check(self) -> None:
+        if self._abort is not None:
+            raise self._abort
+
+    def _post(
+        self, method: Callable[[Exchange, Any], None], argument: Any, wake: bool = True
+    ) -> None:
+        self._handoff.post((method, self, argument), wake)
+
+    # -- on L ---------------------------------------------------------------
+
+    def feed(self, data: bytes, credit: int) -> None:
+        """Body bytes have arrived; ``credit`` is reported back once they are read."""
+        with self._changed:
+            self._chunks.append(data)
+            self._credit += credit
+            self._changed.notify()
+
+    def end_body(self, trailers: list[Field]) -> None:
+        """The body is complete."""
+        with self._changed:
+            self.trailers = trailers
+            self._body_ended = True
+            self._changed.notify()
+
+    def fail_body(self, error: OSError) -> None:
+        """The rest of the body will not come, but a response may still be sent."""
+        with self._changed:
+            self._body_error = error
+            self._changed.notify()
+
+    def note_sent(self, count: int) -> None:
+        """``count`` bytes of the response were handed to the transport."""
+        with self._changed:
+            self._sent += count
+            self._changed.notify()
+
+    def abort(self, error: OSError) -> None:
+        """End the exchange: every wait in it, now and later, raises ``error``."""
+        with self._changed:
+            if self._abort is None:
+                self._abort = error
+            self._chunks.clear()
+            self._changed.notify_all()
+
+    def take_unread(self) -> bytes:
+        """Take back what was fed and not read (once P is done)."""
+        with self._changed:
+            chunks, self._chunks = self._chunks, []
+        return b"".join(chunks)
+
+
+class RequestBody(io.RawIOBase):
+    """The body of an exchange as a raw stream, for `io.BufferedReader`. Runs on P."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = memoryview(self._exchange.read())
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+class _PoolThread:
+    """A thread of the pool and the baton it waits for."""
+
+    __slots__ = ("baton", "job")
+
+    def __init__(self, job: Callable[[], None]) -> None:
+        self.baton = threading.Lock()
+        self.baton.acquire()
+        self.job = job
+
+
+class Handoff:
+    """The pool, the way back to the loop, and the wake-ups. Made on L.
+
+    :param size: number of threads; they are started as they are needed.
+    :param max_queued: requests that may wait for a thread, in all.
+    :param report: called, on P, with no arguments inside an ``except`` block for
+        an exception that a job should not have let through.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        size: int,
+        max_queued: int,
+        report: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._size = size
+        self._max_queued = max_queued
+        self._report = report
+        # P -> L.
+        self._inbox: deque[tuple[Callable[[Exchange, Any], None], Exchange, Any]] = deque()
+        self._woken = False
+        self._closed = False
+        # L -> P: the pool. Both sides change it, under the lock.
+        self._lock = threading.Lock()
+        self._threads = 0
+        #: Last in, first out: few warm threads rather than many cold ones.
+        self._idle: list[_PoolThread] = []
+        #: Waiting jobs by connection, and the connections in their turns.
+        self._queues: dict[Any, deque[Callable[[], None]]] = {}
+        self._turns: deque[Any] = deque()
+        self._queued = 0
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a thread."""
+        return self._queued
+
+    @property
+    def busy(self) -> int:
+        """Threads that run a request."""
+        with self._lock:
+            return self._threads - len(self._idle)
+
+    def submit(self, connection: Any, job: Callable[[], None]) -> bool:
+        """Run ``job`` on a thread, in its connection's turn (L).
+
+        :returns: False when the queue is full; the job is not taken then.
+        """
+        with self._lock:
+            if self._idle:
+                thread = self._idle.pop()
+                thread.job = job
+                thread.baton.release()
+                return True
+            if self._threads < self._size:
+                self._threads += 1
+                threading.Thread(
+                    target=self._work,
+                    args=(_PoolThread(job),),
+                    name=f"gunicorn-h2-{self._threads}",
+                    # A stuck application must not keep the process from exiting.
+                    daemon=True,
+                ).start()
+                return True
+            if self._queued >= self._max_queued:
+                return False
+            queue = self._queues.get(connection)
+            if queue is None:
+                queue = self._queues[connection] = deque()
+                self._turns.append(connection)
+            queue.append(job)
+            self._queued += 1
+            return True
+
+    def _work(self, thread: _PoolThread) -> None:
+        while True:
+            try:
+                thread.job()
+            except BaseException:
+                # A job answers for its own errors; this one is a bug, and a bug
+                # must not cost the pool a thread.
+                self._report()
+            job = self._next_job(thread)
+            if job is None:
+                thread.baton.acquire()
+            else:
+                thread.job = job
+
+    def _next_job(self, thread: _PoolThread) -> Callable[[], None] | None:
+        with self._lock:
+            if not self._turns:
+                self._idle.append(thread)
+                return None
+            connection = self._turns.popleft()
+            queue = self._queues[connection]
+            job = queue.popleft()
+            self._queued -= 1
+            if queue:
+                self._turns.append(connection)
+            else:
+                del self._queues[connection]
+            return job
+
+    def post(
+        self, message: tuple[Callable[[Exchange, Any], None], Exchange, Any], wake: bool
+    ) -> None:
+        """Have L call ``message``; without ``wake`` at the next burst (P)."""
+        self._inbox.append(message)
+        if wake and not self._woken and not self._closed:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                # The loop was closed meanwhile: the worker is exiting.
+                self._closed = True
+
+    def _drain(self) -> None:
+        # Cleared first: what is posted from here on wakes L again.
+        self._woken = False
+        owners: set[Owner] = set()
+        inbox = self._inbox
+        for _ in range(min(len(inbox), _DRAIN_LIMIT)):
+            method, exchange, argument = inbox.popleft()
+            method(exchange, argument)
+            owners.add(exchange.owner)
+        for owner in owners:
+            owner.flush()
+        if inbox and not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._drain)

@@ -1,0 +1,367 @@
+"""The HTTP/1.1 fallback: the loop collects a request head, Gunicorn's own code does the rest.
+
+`Http1Session` runs on the loop thread: it keeps bytes until a whole head is there,
+so that an idle or slow peer holds no thread, and carries body and response
+between the transport and the exchange. `ServeHttp1` runs on a pool thread, with
+Gunicorn's parser and response. Neither knows how HTTP/1.1 is written.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from gunicorn import util
+from gunicorn.http.errors import ParseException
+from gunicorn.http.message import MAX_HEADERS
+from gunicorn.http.parser import RequestParser
+
+from . import environ
+from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .peer import Http1Socket, Peer
+from .stream import Field
+from .wsgi import Serving
+
+if TYPE_CHECKING:
+    from .protocol import Link
+
+#: PROXY protocol version 2, whose header holds what would else be the end of a head.
+_PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+_PROXY_V2_HEADER = 16
+#: Gunicorn's stand-ins for a limit of 0, "none".
+_UNLIMITED_LINE = 1_048_576
+_FIELD_SIZE = 8_190
+#: Of a request body that was not read, before the connection is given up rather
+#: than kept alive; and how long that may take, in seconds. As gthread does.
+_MAX_DISCARDED = 65_536
+_DISCARD_TIMEOUT = 5.0
+#: How long a closed connection waits for its peer to have read the answer, in seconds.
+_LINGER = 2.0
+
+
+class BytesOfExchange:
+    """The bytes of a connection as Gunicorn's parser wants them: an iterator that waits (P)."""
+
+    def __init__(self) -> None:
+        #: The request that runs (owned by P, the thread that runs it).
+        self.exchange: Exchange | None = None
+
+    def __iter__(self) -> BytesOfExchange:
+        return self
+
+    def __next__(self) -> bytes:
+        data = self.exchange.read() if self.exchange is not None else b""
+        if not data:
+            raise StopIteration
+        return data
+
+
+class Http1Session:
+    """One HTTP/1.x connection of a worker. Every field is owned by L."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._server = link.server
+        self._settings = link.server.settings
+        cfg = link.server.worker.cfg
+        self._keepalive: float = cfg.keepalive
+        self._max_line, self._max_head = _limits(cfg)
+        self._takes_proxy_header = cfg.proxy_protocol not in (False, "off")
+        self._source = BytesOfExchange()
+        self._parser = RequestParser(cfg, self._source, link.peer.client)
+        #: Received, and not part of a request that runs.
+        self._buffer = bytearray()
+        #: Where to look for the end of the head.
+        self._searched = 0
+        #: The request that runs.
+        self._exchange: Exchange | None = None
+        self._unread = 0
+        #: Parts of the response that are not written yet.
+        self._outbox: list[bytes] = []
+        self._responding = False
+        self._eof = False
+        self._closing = False
+        self._draining = False
+        self._requests = 0
+        #: When the wait for the next head began; when bytes of it, or progress, last came.
+        self._active = link.server.now()
+        self._head_started: float | None = None
+
+    # -- from the transport -------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer: for the body that is being read, or for the next head."""
+        if self._closing:
+            return
+        self._active = self._server.now()
+        if self._exchange is None:
+            self._buffer += data
+            self._look_for_head()
+        else:
+            self._unread += len(data)
+            self._exchange.feed(data, len(data))
+            if self._unread > self._settings.high_water_mark:
+                self._link.pause_reading()
+        self.flush()
+
+    def eof_received(self) -> None:
+        """The peer will send no more, but may wait for its answer."""
+        self._eof = True
+        if self._exchange is not None:
+            self._exchange.end_body([])
+        else:
+            self._link.close()
+
+    def connection_lost(self) -> None:
+        """Nobody is there any more: let a waiting thread know."""
+        if self._exchange is not None:
+            self._exchange.abort(ClientDisconnected("connection lost"))
+
+    def flush(self) -> None:
+        """Write the response as far as the transport takes it."""
+        if self._outbox and self._link.room() > 0:
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            self._active = self._server.now()
+            self._link.write(data)
+            if self._exchange is not None:
+                self._exchange.note_sent(len(data))
+        if self._closing and not self._outbox:
+            self._link.close_gracefully(_LINGER)
+
+    def _look_for_head(self) -> None:
+        """Hand a request to the pool once its head is there, or is too large to wait for."""
+        buffer = self._buffer
+        start = self._after_proxy_header()
+        if start == 0:
+            # RFC 9112 section 2.2: empty lines before a request are ignored.
+            while buffer.startswith(b"\r\n"):
+                del buffer[:2]
+        if not buffer:
+            self._head_started = None
+            return
+        if self._head_started is None:
+            self._head_started = self._active
+        size = len(buffer) - start
+        line_too_long = size > self._max_line and buffer.find(b"\r\n", max(start, 0)) < 0
+        if start < 0 or (
+            buffer.find(b"\r\n\r\n", max(start, self._searched)) < 0
+            and not line_too_long
+            and size <= self._max_head
+        ):
+            self._searched = max(0, len(buffer) - 3)
+            return
+        self._searched = 0
+        self._start_request()
+
+    def _after_proxy_header(self) -> int:
+        """Where the head begins behind a PROXY header of version 2; -1 if that is not whole.
+
+        Its signature holds what would else be the end of a head. Whether such a
+        header is welcome is for Gunicorn's parser to say.
+        """
+        buffer = self._buffer
+        if self._requests or not buffer.startswith(_PROXY_V2[: len(buffer)]):
+            return 0
+        if not self._takes_proxy_header:
+            return 0
+        if len(buffer) < _PROXY_V2_HEADER:
+            return -1
+        start = _PROXY_V2_HEADER + int.from_bytes(buffer[14:16], "big")
+        return start if start <= len(buffer) else -1
+
+    def _start_request(self) -> None:
+        server = self._server
+        exchange = Exchange(server.handoff, self, self._settings.high_water_mark)
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._head_started = None
+        self._unread = len(data)
+        exchange.feed(data, len(data))
+        if self._eof:
+            exchange.end_body([])
+        serving = ServeHttp1(
+            server.worker,
+            exchange,
+            self._link.peer,
+            server.multithread,
+            self._parser,
+            self._source,
+            self,
+        )
+        if server.submit(self, serving):
+            self._requests += 1
+            self._exchange = exchange
+        else:
+            self._outbox.append(
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+                b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            self._closing = True
+
+    # -- timers ---------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Look after every deadline; called about once a second."""
+        settings, exchange = self._settings, self._exchange
+        if exchange is not None:
+            self._tick_request(exchange, now)
+        elif self._closing:
+            return
+        elif self._head_started is not None or not self._requests:
+            since = self._head_started if self._head_started is not None else self._active
+            if now - since > settings.header_timeout:
+                self._link.close()
+        elif now - self._active > self._keepalive:
+            self._link.close()
+
+    def _tick_request(self, exchange: Exchange, now: float) -> None:
+        settings = self._settings
+        if self._outbox and settings.write_timeout:
+            if now - self._active > settings.write_timeout:
+                self._link.abort()
+            return
+        waiting_since = exchange.waiting_since
+        if waiting_since is None:
+            return
+        timeout = _DISCARD_TIMEOUT if self._responding else settings.body_timeout
+        if timeout and now - waiting_since > timeout:
+            exchange.fail_body(RequestTimeout("the request body has stalled"))
+
+    # -- draining -------------------------------------------------------------------
+
+    @property
+    def may_keep_alive(self) -> bool:
+        """Whether the response may announce a further request (read on P)."""
+        return not self._draining and not self._eof
+
+    def drain(self) -> None:
+        """No further request after the one that runs, or is on its way."""
+        if not self._draining:
+            self._draining = True
+            self._server.loop.call_later(_LINGER, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self._exchange is None:
+            self._link.close()
+
+    # -- Owner: what the application did ----------------------------------------------
+
+    def response_informational(self, exchange: Exchange, fields: list[Field]) -> None:
+        """`100 Continue`: the application has begun to read."""
+        self._outbox.append(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def response_head(self, exchange: Exchange, fields: list[Field]) -> None:
+        """Never called: Gunicorn's response writes its head as bytes."""
+        raise NotImplementedError
+
+    def response_data(self, exchange: Exchange, data: bytes) -> None:
+        """Bytes of the response, head and framing included."""
+        self._responding = True
+        self._outbox.append(data)
+
+    def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
+        """Never called: Gunicorn's response frames itself."""
+        raise NotImplementedError
+
+    def response_failed(self, exchange: Exchange, _: None) -> None:
+        """Cut the connection, so that the peer does not take the response for whole."""
+        self._closing = True
+
+    def body_read(self, exchange: Exchange, credit: int) -> None:
+        """The thread has taken bytes: there is room for more."""
+        self._unread -= credit
+        if self._unread <= self._settings.high_water_mark:
+            self._link.resume_reading()
+
+    def finished(self, exchange: Exchange, result: bytes | None) -> None:
+        """The thread is done: ``result`` is what it read beyond the request, or None to close."""
+        self._exchange = None
+        self._responding = False
+        self._active = self._server.now()
+        self._server.request_finished()
+        if result is None:
+            self._closing = True
+            return
+        self._buffer = bytearray(result + exchange.take_unread())
+        self._link.resume_reading()
+        self._look_for_head()
+        if self._eof and self._exchange is None:
+            self._closing = True
+
+
+def _limits(cfg: Any) -> tuple[int, int]:
+    """Bytes of a request line, and of a head, that Gunicorn's parser refuses whatever follows."""
+    line = cfg.limit_request_line if cfg.limit_request_line > 0 else _UNLIMITED_LINE
+    count = cfg.limit_request_fields
+    count = count if 0 < count <= MAX_HEADERS else MAX_HEADERS
+    size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else _FIELD_SIZE
+    return line + 2, line + count * (size + 2) + 6
+
+
+class ServeHttp1(Serving):
+    """One HTTP/1.x request, through Gunicorn's own parser and response."""
+
+    def __init__(
+        self,
+        worker: Any,
+        exchange: Exchange,
+        peer: Peer,
+        multithread: bool,
+        parser: Any,
+        source: BytesOfExchange,
+        session: Http1Session,
+    ) -> None:
+        super().__init__(worker, exchange, peer, multithread)
+        self._sock = Http1Socket(exchange, peer)
+        self._parser = parser
+        self._source = source
+        self._session = session
+
+    def parse(self) -> None:
+        """Parse the head; the parser is this thread's until the exchange is finished."""
+        self._source.exchange = self.exchange
+        self.req = next(self._parser)
+
+    def prepare(self) -> None:
+        """Gunicorn's response and environ, unchanged."""
+        self.resp, self.environ = environ.build(
+            self.req, self._sock, self.peer.client, self.peer.server, self.cfg, self.multithread
+        )
+        if not self.cfg.keepalive or not self._session.may_keep_alive:
+            self.resp.force_close()
+
+    def answer_error(self, error: BaseException) -> None:
+        """As Gunicorn's own workers."""
+        try:
+            if isinstance(error, RequestTimeout):
+                util.write_error(self._sock, 408, "Request Timeout", str(error))
+            else:
+                self.worker.handle_error(self.req, self._sock, self.peer.client, error)
+        except ClientDisconnected:
+            self.log.debug("Client gone: %s", self.peer.log_address)
+
+    def conclude(self) -> bytes | None:
+        """What was read beyond this request, if the connection can carry another."""
+        if self.resp.should_close() or not self._discard_body():
+            return None
+        unreader = self._parser.unreader
+        rest: bytes = unreader.buf.getvalue()
+        unreader.buf = io.BytesIO()
+        return rest
+
+    def _discard_body(self) -> bool:
+        """Read what the application left of the body; False where that cannot be done."""
+        if self.exchange.expects_continue:
+            # The client waits for a 100 that it will not get; whether it then
+            # sends its body or not is unknown (RFC 9110 section 10.1.1).
+            return False
+        discarded = 0
+        try:
+            while data := self.req.body.read(8_192):
+                discarded += len(data)
+                if discarded > _MAX_DISCARDED:
+                    return False
+        except (OSError, ParseException):
+            return False
+        return True

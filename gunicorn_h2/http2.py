@@ -1,0 +1,279 @@
+"""An HTTP/2 session: between the pure connection, the transport and the exchanges.
+
+Runs on the loop thread, never blocks, awaits nothing. What the peer does comes
+in through `data_received` and the `Handler` methods; what applications do comes
+in through the `Owner` methods; both end in `flush`, which writes once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from h2.errors import ErrorCodes
+
+from .connection import Connection
+from .fields import RequestHead
+from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .stream import Field, Stream
+from .wsgi import ServeHttp2
+
+if TYPE_CHECKING:
+    from .protocol import Link
+
+#: Rounds of writing before other connections get their turn.
+_WRITE_ROUNDS = 4
+#: How long the PING between the two GOAWAYs may take, in seconds.
+_DRAIN_PING_TIMEOUT = 2.0
+#: How long a drained connection waits for its peer to close, in seconds.
+_LINGER = 1.0
+
+_DRAIN_PING = b"draining"
+_ALIVE_PING = b"alive?!?"
+
+
+class Http2Session:
+    """One HTTP/2 connection of a worker. Every field is owned by L."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._server = link.server
+        self._settings = link.server.settings
+        now = link.server.now()
+        self._started = now
+        self._connection = Connection(self._settings, self, now)
+        #: The last time a stream was open, or bytes came.
+        self._active = now
+        self._ping_sent: float | None = None
+        self._draining = False
+        self._last_announced = False
+        self._drained = False
+        self._flush_again = False
+
+    # -- from the transport ---------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        self._active = self._server.now()
+        self._connection.receive(data, self._active)
+        self.flush()
+
+    def eof_received(self) -> None:
+        """The peer will send no more; what runs may still be answered."""
+        self._connection.peer_going_away = True
+        self.flush()
+
+    def connection_lost(self) -> None:
+        """Nobody is there any more: let every waiting thread know."""
+        for stream in list(self._connection.streams.values()):
+            self._abort(stream, "connection lost")
+
+    def flush(self) -> None:
+        """Write what is to be written, as far as the transport takes it."""
+        link = self._link
+        connection = self._connection
+        now = self._server.now()
+        for _ in range(_WRITE_ROUNDS):
+            room = link.room()
+            data = connection.bytes_to_send(room, now)
+            if not data:
+                break
+            link.write(data)
+            if connection.failed:
+                self._fail()
+                return
+            if room <= 0:
+                break
+        else:
+            if not self._flush_again:
+                self._flush_again = True
+                self._server.loop.call_soon(self._continue_flush)
+        self._close_if_done()
+
+    def _continue_flush(self) -> None:
+        self._flush_again = False
+        self.flush()
+
+    def _fail(self) -> None:
+        self.connection_lost()
+        self._link.close()
+
+    def _close_if_done(self) -> None:
+        connection = self._connection
+        if connection.streams or self._drained:
+            return
+        if connection.peer_going_away:
+            self._drained = True
+            self._link.close()
+        elif self._draining and self._last_announced:
+            self._drained = True
+            self._server.loop.call_later(_LINGER, self._link.close)
+
+    # -- timers -----------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Look after every deadline; called about once a second."""
+        connection, settings = self._connection, self._settings
+        if not connection.settings_acknowledged and now - self._started > (
+            settings.handshake_timeout
+        ):
+            connection.fail(ErrorCodes.SETTINGS_TIMEOUT)
+        block_started = connection.guard.block_started
+        if block_started is not None and now - block_started > settings.header_timeout:
+            connection.fail(ErrorCodes.ENHANCE_YOUR_CALM)
+        for stream in list(connection.streams.values()):
+            self._tick_stream(stream, now)
+        if connection.streams:
+            self._active = now
+        elif settings.idle_timeout and now - self._active > settings.idle_timeout:
+            self.drain()
+        self._tick_ping(now)
+        self.flush()
+
+    def _tick_stream(self, stream: Stream, now: float) -> None:
+        settings = self._settings
+        exchange: Exchange = stream.exchange
+        if (
+            stream.queued
+            and settings.write_timeout
+            and now - stream.last_progress > settings.write_timeout
+        ):
+            self._connection.reset(stream, ErrorCodes.CANCEL)
+            self._abort(stream, "the peer does not read the response")
+            return
+        waiting_since = exchange.waiting_since
+        if (
+            waiting_since is not None
+            and settings.body_timeout
+            and now - waiting_since > settings.body_timeout
+        ):
+            exchange.fail_body(RequestTimeout("the request body has stalled"))
+
+    def _tick_ping(self, now: float) -> None:
+        settings = self._settings
+        if self._ping_sent is not None:
+            if now - self._ping_sent > settings.ping_timeout:
+                self._link.abort()
+        elif settings.ping_interval and now - self._active > settings.ping_interval:
+            self._ping_sent = now
+            self._connection.ping(_ALIVE_PING)
+
+    # -- draining ---------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take leave of the peer: no new streams, but every one that was begun is served.
+
+        Two GOAWAYs around a PING (RFC 9113 section 6.8), so that no request which
+        crosses the first one on the wire is lost.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        self._connection.announce_goaway(last=False)
+        self._connection.ping(_DRAIN_PING)
+        self._server.loop.call_later(_DRAIN_PING_TIMEOUT, self._announce_last)
+        self.flush()
+
+    def _announce_last(self) -> None:
+        if not self._last_announced:
+            self._last_announced = True
+            self._connection.announce_goaway(last=True)
+            self.flush()
+
+    # -- Handler: what the peer did -----------------------------------------------
+
+    def request_started(self, stream: Stream, head: RequestHead) -> None:
+        """Hand the request to the pool; refuse it where the queue is full."""
+        server = self._server
+        exchange = Exchange(server.handoff, self, self._settings.high_water_mark)
+        exchange.state = stream
+        stream.exchange = exchange
+        serving = ServeHttp2(
+            server.worker,
+            exchange,
+            self._link.peer,
+            server.multithread,
+            head,
+            stream.id,
+            has_body=not stream.body_ended,
+        )
+        if not server.submit(self, serving):
+            self._connection.reset(stream, ErrorCodes.REFUSED_STREAM)
+
+    def body_received(self, stream: Stream, data: bytes, credit: int) -> None:
+        """Let the application read ``data``."""
+        stream.exchange.feed(data, credit)
+
+    def body_ended(self, stream: Stream, trailers: list[Field]) -> None:
+        """Let the application see the end of the body."""
+        stream.exchange.end_body(trailers)
+
+    def stream_aborted(self, stream: Stream) -> None:
+        """Let the application know that nobody waits for its answer."""
+        self._abort(stream, "the peer reset the stream")
+
+    def bytes_sent(self, stream: Stream, count: int) -> None:
+        """Let the application write on."""
+        stream.exchange.note_sent(count)
+
+    def ping_acknowledged(self, data: bytes) -> None:
+        """The peer is alive, or has seen our first GOAWAY."""
+        if data == _DRAIN_PING and self._draining:
+            self._announce_last()
+        elif data == _ALIVE_PING:
+            self._ping_sent = None
+
+    @staticmethod
+    def _abort(stream: Stream, reason: str) -> None:
+        stream.exchange.abort(ClientDisconnected(reason))
+
+    # -- Owner: what the application did --------------------------------------------
+
+    def _stream(self, exchange: Exchange) -> Stream | None:
+        """The exchange's stream, unless it is gone."""
+        stream: Stream = exchange.state
+        return stream if stream.id in self._connection.streams else None
+
+    def response_informational(self, exchange: Exchange, fields: list[Field]) -> None:
+        """A 1xx response."""
+        stream = self._stream(exchange)
+        if stream is not None:
+            self._connection.responses.add_informational(stream, fields)
+
+    def response_head(self, exchange: Exchange, fields: list[Field]) -> None:
+        """The response's fields."""
+        stream = self._stream(exchange)
+        if stream is not None:
+            self._connection.responses.add_head(stream, fields)
+
+    def response_data(self, exchange: Exchange, data: bytes) -> None:
+        """A part of the response."""
+        stream = self._stream(exchange)
+        if stream is not None:
+            self._connection.responses.add_data(stream, data, self._server.now())
+
+    def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
+        """The response is complete."""
+        stream = self._stream(exchange)
+        if stream is not None:
+            self._connection.responses.end(stream, trailers)
+
+    def response_failed(self, exchange: Exchange, _: None) -> None:
+        """The response cannot be completed; the peer must not take it for whole."""
+        stream = self._stream(exchange)
+        if stream is not None and not stream.response_ended:
+            self._connection.reset(stream, ErrorCodes.INTERNAL_ERROR)
+
+    def body_read(self, exchange: Exchange, credit: int) -> None:
+        """The application has read: the peer may send on."""
+        stream = self._stream(exchange)
+        if stream is not None:
+            self._connection.credit(stream, credit)
+
+    def finished(self, exchange: Exchange, result: Any) -> None:
+        """The thread is done: what the application left unread is given back."""
+        stream = self._stream(exchange)
+        if stream is not None:
+            self._connection.discard_body(stream)
+        self._server.request_finished()
+
+

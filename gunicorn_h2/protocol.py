@@ -1,0 +1,218 @@
+"""One accepted connection: the transport on one side, an HTTP session on the other.
+
+Runs on the loop thread; nothing in here may block or await. It decides which
+protocol is spoken (ALPN, or the preface in cleartext) and keeps the transport's
+flow control; what the bytes mean is the session's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol, cast
+
+from .frames import PREFACE
+from .http1 import Http1Session
+from .http2 import Http2Session
+from .peer import Peer
+from .server import Server
+
+#: Of the transport's high-water mark: control frames go out whatever the mark says,
+#: but a peer that provokes them and never reads is cut off at this many times it.
+_UNREAD_FACTOR = 4
+
+
+class Session(Protocol):
+    """What a protocol has to do with a connection. Every method runs on L."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+
+    def eof_received(self) -> None:
+        """The peer will send no more."""
+
+    def connection_lost(self) -> None:
+        """The connection is gone."""
+
+    def flush(self) -> None:
+        """The transport takes more."""
+
+    def tick(self, now: float) -> None:
+        """About a second has passed: look after deadlines."""
+
+    def drain(self) -> None:
+        """Finish what was begun, take nothing new, then close."""
+
+
+class Link(asyncio.Protocol):
+    """The loop's end of one connection. Every field is owned by L.
+
+    :param client: the peer's address, as `socket.accept` gave it.
+    :param listener_address: `socket.getsockname` of the listener.
+    """
+
+    def __init__(self, server: Server, client: Any, listener_address: Any, family: int) -> None:
+        self.server = server
+        self._address = (client, listener_address, family)
+        self._transport: asyncio.Transport
+        self._session: Session | None = None
+        #: In cleartext: what came before it was clear which protocol is spoken.
+        self._first_bytes = b""
+        self._paused = False
+        self._paused_since = 0.0
+        self._reading = True
+        self._closing = False
+        self._connected_at = 0.0
+        self.peer: Peer
+
+    # -- asyncio.Protocol -----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there, handshake included."""
+        self._transport = cast(asyncio.Transport, transport)
+        high = self.server.settings.transport_high_water_mark
+        # The transport reports "full" well below the mark that is written to:
+        # a buffer filled to just below its limit would never report "empty".
+        self._transport.set_write_buffer_limits(high=high // 2, low=high // 4)
+        self._connected_at = self.server.now()
+        self.peer = _peer(self._transport, *self._address)
+        self.server.links.add(self)
+        if self.peer.tls_version is not None:
+            h2 = self.peer.alpn_protocol == "h2"
+            self._session = Http2Session(self) if h2 else Http1Session(self)
+            self._session.flush()
+            if self.server.draining:
+                self._session.drain()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        session = self._session
+        if session is None:
+            self._first_bytes += data
+            data = self._first_bytes
+            if data.startswith(PREFACE):
+                session = Http2Session(self)
+            elif PREFACE.startswith(data):
+                return
+            else:
+                session = Http1Session(self)
+            self._session = session
+            self._first_bytes = b""
+            if self.server.draining:
+                session.drain()
+        session.data_received(data)
+
+    def eof_received(self) -> bool:
+        """The peer has shut its side down; the answer can still be sent in cleartext."""
+        if self._session is None or self.peer.tls_version is not None or self._closing:
+            return False
+        self._session.eof_received()
+        return True
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        self._paused = True
+        self._paused_since = self.server.now()
+
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+        self._paused = False
+        if self._session is not None:
+            self._session.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; why does not matter to anybody who waits."""
+        self.server.links.discard(self)
+        if self._session is not None:
+            self._session.connection_lost()
+        self.server.connection_closed()
+
+    # -- for the session ----------------------------------------------------------------
+
+    def room(self) -> int:
+        """Bytes that may be written now."""
+        if self._paused:
+            return 0
+        mark = self.server.settings.transport_high_water_mark
+        return max(0, mark - self._transport.get_write_buffer_size())
+
+    def write(self, data: bytes) -> None:
+        """Write; a peer that makes us answer without ever reading is cut off."""
+        self._transport.write(data)
+        limit = _UNREAD_FACTOR * self.server.settings.transport_high_water_mark
+        if self._transport.get_write_buffer_size() > limit:
+            self.server.log.info("Peer %s does not read: closed", self.peer.log_address)
+            self.abort()
+
+    def pause_reading(self) -> None:
+        """Take no more bytes from the peer for now. No-op if that is so already."""
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes from the peer again. No-op if that is so already."""
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Write what is buffered, then close."""
+        self._closing = True
+        self._transport.close()
+
+    def close_gracefully(self, linger: float) -> None:
+        """Close so that the peer can read the answer even if it is still sending.
+
+        Closing a socket that has unread bytes resets the connection, and with it
+        what the peer has not read yet.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self.resume_reading()
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+            self.server.loop.call_later(linger, self._transport.close)
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what is buffered is lost."""
+        self._closing = True
+        self._transport.abort()
+
+    # -- for the server ------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Look after deadlines; called about once a second."""
+        settings = self.server.settings
+        stalled = self._paused and now - self._paused_since > settings.write_timeout
+        if stalled and settings.write_timeout:
+            self.abort()
+        elif self._session is not None:
+            self._session.tick(now)
+        elif now - self._connected_at > settings.handshake_timeout:
+            self.close()
+
+    def drain(self) -> None:
+        """Finish what was begun, then close."""
+        if self._session is None:
+            self.close()
+        else:
+            self._session.drain()
+
+
+def _peer(transport: asyncio.Transport, client: Any, server: Any, family: int) -> Peer:
+    ssl_object = transport.get_extra_info("ssl_object")
+    if ssl_object is None:
+        return Peer(client, server, family)
+    return Peer(
+        client,
+        server,
+        family,
+        tls_version=ssl_object.version(),
+        cipher=ssl_object.cipher(),
+        alpn_protocol=ssl_object.selected_alpn_protocol(),
+        certificate=ssl_object.getpeercert(),
+        certificate_der=ssl_object.getpeercert(binary_form=True),
+    )

@@ -1,0 +1,165 @@
+"""`H2Worker`: what Gunicorn starts, signals and stops.
+
+Runs on the main thread of a forked worker process, which becomes the loop
+thread. Here are the process's lifecycle and the TLS context; connections are
+server.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from typing import Any
+
+from gunicorn import sock as gunicorn_sock
+from gunicorn.workers.base import Worker
+
+from .protocol import Link
+from .server import Server
+from .settings import Settings, load
+
+#: Seconds between two looks at deadlines, and between two heartbeats at most.
+_TICK = 1.0
+#: RFC 9113 section 9.2.2 forbids every TLS 1.2 suite without forward secrecy or AEAD.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
+
+
+class H2Worker(Worker):  # type: ignore[misc]
+    """Gunicorn worker: HTTP/2 and HTTP/1.1 on one loop, WSGI applications on a thread pool.
+
+    Subclasses may set `h2_*` class attributes; see `gunicorn_h2.settings`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings: Settings = load(self.cfg, type(self))
+        self._tls: ssl.SSLContext | None = None
+        self._stop: asyncio.Event | None = None
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Called by Gunicorn's master before it forks: wrong settings stop the start here.
+
+        :raises gunicorn_h2.settings.SettingError: with one line for the operator.
+        """
+        load(cfg, cls)
+
+    def init_process(self) -> None:
+        """Called in the forked process: prepare, load the application, run."""
+        if self.cfg.is_ssl:
+            # Before Gunicorn takes the worker for booted: a certificate that
+            # cannot be loaded must stop the start, not respawn for ever.
+            self._tls = tls_context(self.cfg)
+        super().init_process()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """TERM: finish what was begun, within `graceful_timeout`."""
+        super().handle_exit(sig, frame)
+        os.write(self.PIPE[1], b".")
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        loop = _new_loop(self._settings.loop)
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._serve(loop))
+        finally:
+            loop.close()
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._stop = asyncio.Event()
+        listeners: list[socket.socket] = [listener.sock for listener in self.sockets]
+        server = Server(self, self._settings, loop, listeners, self._tls, Link)
+        loop.add_reader(self.PIPE[0], self._woken)
+        server.start_accepting()
+        while self.alive:
+            self.notify()
+            server.tick()
+            self._check_parent()
+            try:
+                await asyncio.wait_for(self._stop.wait(), min(_TICK, self.timeout or _TICK))
+            except asyncio.TimeoutError:
+                continue
+        heartbeat = loop.create_task(self._keep_alive(server))
+        if not await server.drain(self.cfg.graceful_timeout):
+            self.log.warning("graceful_timeout is over: cutting off what still runs")
+        server.close()
+        heartbeat.cancel()
+        # One more turn, for the threads that the cut has woken.
+        await asyncio.sleep(0)
+
+    async def _keep_alive(self, server: Server) -> None:
+        """While draining, the master must go on hearing from us, and deadlines hold."""
+        while True:
+            self.notify()
+            server.tick()
+            await asyncio.sleep(min(_TICK, self.timeout or _TICK))
+
+    def _woken(self) -> None:
+        """A signal, or the reloader, wrote to the pipe."""
+        try:
+            os.read(self.PIPE[0], 4096)
+        except BlockingIOError:
+            return
+        if not self.alive:
+            self.stop()
+
+    def stop(self) -> None:
+        """Leave the serving loop and drain (L)."""
+        self.alive = False
+        if self._stop is not None:
+            self._stop.set()
+
+    def _check_parent(self) -> None:
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            self.stop()
+
+    def request_started(self) -> None:
+        """Count a request towards `max_requests` (L)."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.stop()
+
+
+def tls_context(cfg: Any) -> ssl.SSLContext:
+    """The TLS context of `certfile` and its companions, fit for HTTP/2 (RFC 9113 section 9.2).
+
+    Gunicorn builds it, with the user's `ssl_context` hook; what is set here comes on top.
+
+    :raises OSError: a file cannot be read, or is not what it should be.
+    """
+    context: ssl.SSLContext = gunicorn_sock.ssl_context(cfg)
+    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    if not cfg.ciphers and _suites(context) == _suites(ssl.create_default_context()):
+        context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+def _suites(context: ssl.SSLContext) -> list[str]:
+    return [suite["name"] for suite in context.get_ciphers()]
+
+
+def _new_loop(choice: str) -> asyncio.AbstractEventLoop:
+    """An event loop, as `h2_loop` says.
+
+    :raises ImportError: uvloop was asked for and is not installed.
+    """
+    if choice != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if choice == "uvloop":
+                raise
+        else:
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()
+
+
