@@ -464,7 +464,7 @@ class Connection:
         self._handler.bytes_sent(stream, count)
 
     def _complete(self, stream: Stream) -> None:
-        if not stream.body_ended:
+        if not stream.body_ended and not stream.failed:
             # RFC 9113 section 8.1: the response stands, the rest of the request
             # is not wanted.
             self._h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)

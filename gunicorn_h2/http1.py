@@ -9,6 +9,8 @@ Gunicorn's parser and response. Neither knows how HTTP/1.1 is written.
 from __future__ import annotations
 
 import io
+import re
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 #: PROXY protocol version 2, whose header holds what would else be the end of a head.
 _PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _PROXY_V2_HEADER = 16
+#: RFC 9112 section 2.2: a head with such a line end will not be completed.
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 #: Gunicorn's stand-ins for a limit of 0, "none".
 _UNLIMITED_LINE = 1_048_576
 _FIELD_SIZE = 8_190
@@ -40,7 +44,11 @@ _LINGER = 2.0
 
 
 class BytesOfExchange:
-    """The bytes of a connection as Gunicorn's parser wants them: an iterator that waits (P)."""
+    """The bytes of a connection as Gunicorn's parser wants them: an iterator that waits (P).
+
+    The parser asks only while something is missing, so the end of the bytes is an
+    error: a body that was cut off must not pass for a whole one.
+    """
 
     def __init__(self) -> None:
         #: The request that runs (owned by P, the thread that runs it).
@@ -52,7 +60,7 @@ class BytesOfExchange:
     def __next__(self) -> bytes:
         data = self.exchange.read() if self.exchange is not None else b""
         if not data:
-            raise StopIteration
+            raise ClientDisconnected("the peer closed before the request was complete")
         return data
 
 
@@ -77,7 +85,8 @@ class Http1Session:
         self._exchange: Exchange | None = None
         self._unread = 0
         #: Parts of the response that are not written yet.
-        self._outbox: list[bytes] = []
+        self._outbox: deque[bytes | memoryview] = deque()
+        self._flush_again = False
         self._responding = False
         self._eof = False
         self._closing = False
@@ -114,45 +123,69 @@ class Http1Session:
 
     def connection_lost(self) -> None:
         """Nobody is there any more: let a waiting thread know."""
+        self._outbox.clear()
         if self._exchange is not None:
             self._exchange.abort(ClientDisconnected("connection lost"))
 
     def flush(self) -> None:
         """Write the response as far as the transport takes it."""
-        if self._outbox and self._link.room() > 0:
-            data = b"".join(self._outbox)
-            self._outbox.clear()
+        link = self._link
+        room = link.room()
+        if self._outbox and room > 0:
+            data = self._take(room)
             self._active = self._server.now()
-            self._link.write(data)
+            link.write(data)
             if self._exchange is not None:
                 self._exchange.note_sent(len(data))
+            if self._outbox and link.room() > 0 and not self._flush_again:
+                # Other connections get their turn first.
+                self._flush_again = True
+                self._server.loop.call_soon(self._continue_flush)
         if self._closing and not self._outbox:
-            self._link.close_gracefully(_LINGER)
+            link.close_gracefully(_LINGER)
+
+    def _continue_flush(self) -> None:
+        self._flush_again = False
+        self.flush()
+
+    def _take(self, room: int) -> bytes:
+        """Take what fits into ``room`` bytes off the outbox."""
+        parts: list[bytes | memoryview] = []
+        outbox = self._outbox
+        while outbox and room > 0:
+            part = outbox.popleft()
+            if len(part) > room:
+                view = memoryview(part)
+                outbox.appendleft(view[room:])
+                part = view[:room]
+            parts.append(part)
+            room -= len(part)
+        return b"".join(parts)
 
     def _look_for_head(self) -> None:
         """Hand a request to the pool once its head is there, or is too large to wait for."""
         buffer = self._buffer
         start = self._after_proxy_header()
-        if start == 0:
-            # RFC 9112 section 2.2: empty lines before a request are ignored.
-            while buffer.startswith(b"\r\n"):
-                del buffer[:2]
         if not buffer:
             self._head_started = None
             return
         if self._head_started is None:
             self._head_started = self._active
-        size = len(buffer) - start
-        line_too_long = size > self._max_line and buffer.find(b"\r\n", max(start, 0)) < 0
-        if start < 0 or (
-            buffer.find(b"\r\n\r\n", max(start, self._searched)) < 0
-            and not line_too_long
-            and size <= self._max_head
-        ):
-            self._searched = max(0, len(buffer) - 3)
+        if start < 0:
             return
-        self._searched = 0
-        self._start_request()
+        size = len(buffer) - start
+        searched = max(start, self._searched)
+        complete = buffer.find(b"\r\n\r\n", searched) >= 0
+        if (
+            complete
+            or size > self._max_head
+            or (size > self._max_line and buffer.find(b"\r\n", start) < 0)
+            or _BARE_LF.search(buffer, searched)
+        ):
+            self._searched = 0
+            self._start_request(complete)
+        else:
+            self._searched = max(0, len(buffer) - 3)
 
     def _after_proxy_header(self) -> int:
         """Where the head begins behind a PROXY header of version 2; -1 if that is not whole.
@@ -170,7 +203,7 @@ class Http1Session:
         start = _PROXY_V2_HEADER + int.from_bytes(buffer[14:16], "big")
         return start if start <= len(buffer) else -1
 
-    def _start_request(self) -> None:
+    def _start_request(self, complete: bool) -> None:
         server = self._server
         exchange = Exchange(server.handoff, self, self._settings.high_water_mark)
         data = bytes(self._buffer)
@@ -178,7 +211,8 @@ class Http1Session:
         self._head_started = None
         self._unread = len(data)
         exchange.feed(data, len(data))
-        if self._eof:
+        if self._eof or not complete:
+            # The parser refuses such a head, or would wait for what never comes.
             exchange.end_body([])
         serving = ServeHttp1(
             server.worker,
@@ -204,7 +238,11 @@ class Http1Session:
     def tick(self, now: float) -> None:
         """Look after every deadline; called about once a second."""
         settings, exchange = self._settings, self._exchange
-        if exchange is not None:
+        if self._outbox:
+            # The thread may be done already: what it has written is still to be sent.
+            if settings.write_timeout and now - self._active > settings.write_timeout:
+                self._link.abort()
+        elif exchange is not None:
             self._tick_request(exchange, now)
         elif self._closing:
             return
@@ -216,15 +254,10 @@ class Http1Session:
             self._link.close()
 
     def _tick_request(self, exchange: Exchange, now: float) -> None:
-        settings = self._settings
-        if self._outbox and settings.write_timeout:
-            if now - self._active > settings.write_timeout:
-                self._link.abort()
-            return
         waiting_since = exchange.waiting_since
         if waiting_since is None:
             return
-        timeout = _DISCARD_TIMEOUT if self._responding else settings.body_timeout
+        timeout = _DISCARD_TIMEOUT if self._responding else self._settings.body_timeout
         if timeout and now - waiting_since > timeout:
             exchange.fail_body(RequestTimeout("the request body has stalled"))
 
@@ -321,7 +354,10 @@ class ServeHttp1(Serving):
     def parse(self) -> None:
         """Parse the head; the parser is this thread's until the exchange is finished."""
         self._source.exchange = self.exchange
-        self.req = next(self._parser)
+        try:
+            self.req = next(self._parser)
+        except StopIteration:
+            raise ClientDisconnected("no further request") from None
 
     def prepare(self) -> None:
         """Gunicorn's response and environ, unchanged."""

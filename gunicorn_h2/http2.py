@@ -27,6 +27,9 @@ _DRAIN_PING_TIMEOUT = 2.0
 #: How long a drained connection waits for its peer to close, in seconds.
 _LINGER = 1.0
 
+#: How long a peer may take to read why its connection was ended, in seconds.
+_FAILED_CLOSE_TIMEOUT = 0.5
+
 _DRAIN_PING = b"draining"
 _ALIVE_PING = b"alive?!?"
 
@@ -41,7 +44,9 @@ class Http2Session:
         now = link.server.now()
         self._started = now
         self._connection = Connection(self._settings, self, now)
-        #: The last time a stream was open, or bytes came.
+        #: When bytes last came from the peer.
+        self._heard = now
+        #: When a stream was last open, or bytes came.
         self._active = now
         self._ping_sent: float | None = None
         self._draining = False
@@ -53,8 +58,8 @@ class Http2Session:
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
-        self._active = self._server.now()
-        self._connection.receive(data, self._active)
+        self._heard = self._active = self._server.now()
+        self._connection.receive(data, self._heard)
         self.flush()
 
     def eof_received(self) -> None:
@@ -63,9 +68,11 @@ class Http2Session:
         self.flush()
 
     def connection_lost(self) -> None:
-        """Nobody is there any more: let every waiting thread know."""
-        for stream in list(self._connection.streams.values()):
+        """Nobody is there any more: let every waiting thread know, and forget the streams."""
+        streams = self._connection.streams
+        for stream in streams.values():
             self._abort(stream, "connection lost")
+        streams.clear()
 
     def flush(self) -> None:
         """Write what is to be written, as far as the transport takes it."""
@@ -79,9 +86,10 @@ class Http2Session:
                 break
             link.write(data)
             if connection.failed:
-                self._fail()
+                self.connection_lost()
+                link.close_soon(_FAILED_CLOSE_TIMEOUT)
                 return
-            if room <= 0:
+            if len(data) < room or room <= 0:
                 break
         else:
             if not self._flush_again:
@@ -92,10 +100,6 @@ class Http2Session:
     def _continue_flush(self) -> None:
         self._flush_again = False
         self.flush()
-
-    def _fail(self) -> None:
-        self.connection_lost()
-        self._link.close()
 
     def _close_if_done(self) -> None:
         connection = self._connection
@@ -153,7 +157,7 @@ class Http2Session:
         if self._ping_sent is not None:
             if now - self._ping_sent > settings.ping_timeout:
                 self._link.abort()
-        elif settings.ping_interval and now - self._active > settings.ping_interval:
+        elif settings.ping_interval and now - self._heard > settings.ping_interval:
             self._ping_sent = now
             self._connection.ping(_ALIVE_PING)
 
@@ -261,7 +265,7 @@ class Http2Session:
         """The response cannot be completed; the peer must not take it for whole."""
         stream = self._stream(exchange)
         if stream is not None and not stream.response_ended:
-            self._connection.reset(stream, ErrorCodes.INTERNAL_ERROR)
+            self._connection.responses.fail(stream)
 
     def body_read(self, exchange: Exchange, credit: int) -> None:
         """The application has read: the peer may send on."""

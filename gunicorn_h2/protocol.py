@@ -61,6 +61,10 @@ class Link(asyncio.Protocol):
         self._paused_since = 0.0
         self._reading = True
         self._closing = False
+        #: When a closed connection is cut, whatever is still buffered; 0.0 for never.
+        self._close_deadline = 0.0
+        #: `connection_made` was called, and so `connection_lost` will be.
+        self.established = False
         self._connected_at = 0.0
         self.peer: Peer
 
@@ -69,6 +73,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there, handshake included."""
         self._transport = cast(asyncio.Transport, transport)
+        self.established = True
         high = self.server.settings.transport_high_water_mark
         # The transport reports "full" well below the mark that is written to:
         # a buffer filled to just below its limit would never report "empty".
@@ -137,6 +142,8 @@ class Link(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write; a peer that makes us answer without ever reading is cut off."""
+        if self._transport.is_closing():
+            return
         self._transport.write(data)
         limit = _UNREAD_FACTOR * self.server.settings.transport_high_water_mark
         if self._transport.get_write_buffer_size() > limit:
@@ -156,9 +163,17 @@ class Link(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """Write what is buffered, then close."""
+        """Write what is buffered, for `h2_write_timeout` at most, then close."""
         self._closing = True
+        timeout = self.server.settings.write_timeout
+        if timeout:
+            self._close_deadline = self.server.now() + timeout
         self._transport.close()
+
+    def close_soon(self, timeout: float) -> None:
+        """Write what is buffered, for ``timeout`` seconds at most, then close."""
+        self.close()
+        self.server.loop.call_later(timeout, self.abort)
 
     def close_gracefully(self, linger: float) -> None:
         """Close so that the peer can read the answer even if it is still sending.
@@ -172,9 +187,9 @@ class Link(asyncio.Protocol):
         self.resume_reading()
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
-            self.server.loop.call_later(linger, self._transport.close)
+            self.server.loop.call_later(linger, self.close)
         else:
-            self._transport.close()
+            self.close()
 
     def abort(self) -> None:
         """Close at once; what is buffered is lost."""
@@ -187,7 +202,7 @@ class Link(asyncio.Protocol):
         """Look after deadlines; called about once a second."""
         settings = self.server.settings
         stalled = self._paused and now - self._paused_since > settings.write_timeout
-        if stalled and settings.write_timeout:
+        if (stalled and settings.write_timeout) or 0 < self._close_deadline < now:
             self.abort()
         elif self._session is not None:
             self._session.tick(now)

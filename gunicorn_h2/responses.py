@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 
 from .frames import HEADER_LENGTH
 from .scheduler import Scheduler
@@ -22,7 +23,7 @@ class Responses:
     """The responses of one connection that are not on the wire yet. Owned by L.
 
     :param sent: told of every DATA frame: the stream, and its bytes.
-    :param completed: told when END_STREAM has been written.
+    :param completed: told when END_STREAM, or RST_STREAM in its place, has been written.
     """
 
     __slots__ = ("_completed", "_h2", "_scheduler", "_sent", "_window_exhausted")
@@ -65,6 +66,11 @@ class Responses:
         """Queue the end of the response."""
         stream.response_ended = True
         stream.trailers = trailers
+        self._scheduler.add(stream)
+
+    def fail(self, stream: Stream) -> None:
+        """The response ends here without being whole; what is queued is still sent."""
+        stream.response_ended = stream.failed = True
         self._scheduler.add(stream)
 
     def forget(self, stream: Stream) -> None:
@@ -111,7 +117,7 @@ class Responses:
         stream.informational.clear()
         ends = stream.response_ended
         if stream.head is not None:
-            bare = ends and not stream.queued and not stream.trailers
+            bare = ends and not (stream.queued or stream.trailers or stream.failed)
             h2.send_headers(stream.id, stream.head, end_stream=bare)
             stream.head = None
             used += HEADER_LENGTH
@@ -127,7 +133,7 @@ class Responses:
                 return used
             size = min(window, room, h2.max_outbound_frame_size, _MAX_DATA_FRAME)
             data = _take(stream, size)
-            last = ends and not stream.queued and not stream.trailers
+            last = ends and not (stream.queued or stream.trailers or stream.failed)
             h2.send_data(stream.id, data, end_stream=last)
             stream.last_progress = now
             self._sent(stream, len(data))
@@ -140,7 +146,9 @@ class Responses:
                 self._scheduler.remove(stream)
             return used
         if ends:
-            if stream.trailers:
+            if stream.failed:
+                h2.reset_stream(stream.id, ErrorCodes.INTERNAL_ERROR)
+            elif stream.trailers:
                 h2.send_headers(stream.id, stream.trailers, end_stream=True)
             else:
                 h2.end_stream(stream.id)

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -111,17 +112,18 @@ class Server:
         if self._tls is not None:
             tls_options["ssl"] = self._tls
             tls_options["ssl_handshake_timeout"] = self.settings.handshake_timeout
-            tls_options["ssl_shutdown_timeout"] = 1.0
+            if sys.version_info >= (3, 11):
+                tls_options["ssl_shutdown_timeout"] = 1.0
+        link = self._make_link(self, client, address, family)
         try:
-            await self.loop.connect_accepted_socket(
-                lambda: self._make_link(self, client, address, family), sock, **tls_options
-            )
+            await self.loop.connect_accepted_socket(lambda: link, sock, **tls_options)
         except (OSError, asyncio.CancelledError) as error:
             # Port scanners, health checks, clients that do not trust the
             # certificate: not for the operator's eyes.
             self.log.debug("No connection with %s: %s", client, error)
             sock.close()
-            self.connection_closed()
+            if not link.established:
+                self.connection_closed()
 
     def connection_closed(self) -> None:
         """A connection is gone: there is room for another."""

@@ -27,6 +27,7 @@ class Stream:
         "content_length",
         "discards_body",
         "exchange",
+        "failed",
         "head",
         "id",
         "incremental",
@@ -69,6 +70,8 @@ class Stream:
         self.queued = 0
         #: The application has ended its response: nothing follows `outbox`.
         self.response_ended = False
+        #: The response is cut short: after `outbox` comes RST_STREAM, not END_STREAM.
+        self.failed = False
         #: Fields that follow the body; with them the stream ends.
         self.trailers: list[Field] = []
         #: When a byte of the response last left, for the write timeout.

@@ -166,7 +166,7 @@ class Serving(ABC):
             self.parse()
             self.respond()
             result = self.conclude()
-        except (StopIteration, NoMoreData, ClientDisconnected) as error:
+        except (ClientDisconnected, NoMoreData) as error:
             self.log.debug("Request of %s ended early: %s", self.peer.log_address, error)
             self.exchange.fail_response()
         except (Exception, SystemExit) as error:
@@ -199,7 +199,7 @@ class Serving(ABC):
                 raise ClientDisconnected("cancelled before the application ran")
             parts = self.worker.wsgi(self.environ, self._start_response)
             self._send(parts)
-        except ClientDisconnected:
+        except (ClientDisconnected, NoMoreData):
             if not self.resp.headers_sent:
                 self.resp.status = _CANCELLED
             self._log_access(started)
