@@ -14,11 +14,12 @@ import ssl
 from typing import Any
 
 from gunicorn import sock as gunicorn_sock
+from gunicorn.errors import HaltServer
 from gunicorn.workers.base import Worker
 
 from .protocol import Link
 from .server import Server
-from .settings import Settings, load
+from .settings import SettingError, Settings, load
 
 #: Seconds between two looks at deadlines, and between two heartbeats at most.
 _TICK = 1.0
@@ -34,7 +35,11 @@ class H2Worker(Worker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._settings: Settings = load(self.cfg, type(self))
+        try:
+            self._settings: Settings = load(self.cfg, type(self))
+        except SettingError as error:
+            # At a reload, when `check_config` is not called again.
+            raise HaltServer(str(error), 1) from error
         self._tls: ssl.SSLContext | None = None
         self._stop: asyncio.Event | None = None
 

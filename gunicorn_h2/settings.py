@@ -1,0 +1,393 @@
+"""Every setting of the worker: name, type, default, range, and where it was read from.
+
+The fields of `Settings` are the one table of it all: parsing, checks, the
+names of the environment variables and the table in the README are derived from
+the `Setting` each field carries.
+
+A plugin cannot register settings with Gunicorn: the list is frozen before the
+worker class is imported. Gunicorn skips unknown names in its configuration
+file silently, so they are picked up from the loaded module here, and a
+misspelt one stops the start. Sources, later wins: default, class attribute of
+the worker class, configuration file, environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import sys
+import weakref
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from textwrap import fill
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, Protocol
+
+Kind = Literal["integer", "bytes", "seconds", "choice"]
+Value = int | float | str
+
+_OWN_PREFIX = "h2_"
+_VARIABLE_PREFIX = "GUNICORN_"
+#: Gunicorn's "unlimited" header list. Whatever a peer can make us store is bounded.
+_UNLIMITED = 16 * 1024 * 1024
+
+#: ASCII only, and short: int() and float() take underscores, any script's
+#: digits, "nan" and "inf", and int() raises on thousands of digits.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,20}\.[0-9]{0,20}|\.[0-9]{1,20})")
+_NUMBERS = {
+    "integer": "an integer",
+    "bytes": "a whole number of bytes",
+    "seconds": "a number of seconds",
+}
+#: What Kubernetes puts into the environment for a Service that is called gunicorn-h2.
+_SERVICE_LINK = re.compile(r"GUNICORN_H2_(?:SERVICE_(?:HOST|PORT.*)|PORT(?:_[0-9]+_.*)?)")
+_LONGEST_SHOWN = 80
+
+
+class SettingError(RuntimeError):
+    """A setting that cannot be used; its text is one line.
+
+    A `RuntimeError`, because that is what Gunicorn prints as "Error: ..."
+    before it exits with status 1 when `check_config` of a worker class raises it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
+
+
+class _Entry(Protocol):
+    """`gunicorn.config.Setting`, as far as it is used here."""
+
+    default: Any
+
+    def get(self) -> Any: ...
+
+
+class GunicornConfig(Protocol):
+    """`gunicorn.config.Config`, as far as it is used here: Gunicorn has no type hints."""
+
+    settings: Mapping[str, _Entry]
+    usage: str | None
+
+    def parser(self) -> ArgumentParser: ...
+
+    def get_cmd_args_from_env(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What may be said about one setting. ``name`` is the one its user writes."""
+
+    name: str
+    kind: Kind
+    default: Value
+    minimum: int | float = 0
+    maximum: int | float = 0
+    choices: tuple[str, ...] = ()
+    doc: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The values it takes, to follow "must be"."""
+        if self.kind == "choice":
+            return "one of " + ", ".join(self.choices)
+        return f"{_NUMBERS[self.kind]} from {self.minimum} to {self.maximum}"
+
+    def parse(self, text: str) -> Value:
+        """The value ``text`` stands for, or ``text`` itself, which `check` then refuses."""
+        text = text.strip()
+        if self.kind != "choice" and _INTEGER.fullmatch(text):
+            return int(text)
+        if self.kind == "seconds" and _DECIMAL.fullmatch(text):
+            return float(text)
+        return text
+
+    def check(self, value: object, source: str) -> Value:
+        """``value``, as the type of the setting.
+
+        :raises SettingError: it is of another type, or out of range.
+        """
+        if self.kind == "choice" and isinstance(value, str) and value in self.choices:
+            return value
+        # A bool is an int to Python, but "h2_idle_timeout = True" is a mistake.
+        if self.kind in _NUMBERS and not isinstance(value, bool):
+            number = (int, float) if self.kind == "seconds" else int
+            # NaN is outside of every range.
+            if isinstance(value, number) and self.minimum <= value <= self.maximum:
+                return float(value) if self.kind == "seconds" else value
+        raise SettingError(f"{self.name} = {_shown(value)} (from {source}): must be {self.allowed}")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python converts
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+
+
+def _row(
+    name: str,
+    kind: Kind,
+    default: Value,
+    minimum: int | float = 0,
+    maximum: int | float = 0,
+    *,
+    choices: tuple[str, ...] = (),
+    doc: str,
+) -> Any:
+    """A field of `Settings` that carries its row of the table."""
+    row = Setting(name, kind, default, minimum, maximum, choices, doc)
+    return field(default=row.check(default, "default"), metadata={"setting": row})
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the worker runs with, checked. ``Settings()`` has the defaults."""
+
+    threads: int = _row("threads", "integer", 8, 1, 10_000,
+        doc="Threads that run the application in one worker, which is how many requests it works"
+        " on at once. This is Gunicorn's own setting; its default of 1 becomes 8, unless 1 is"
+        " what was asked for.")
+    max_concurrent_streams: int = _row("http2_max_concurrent_streams", "integer", 100, 1, 2**31 - 1,
+        doc="Requests that one connection may have open at once. Gunicorn's own setting.")
+    initial_window_size: int = _row("http2_initial_window_size", "bytes", 65_535, 1, 2**31 - 1,
+        doc="Bytes of one request's body that are held for the application until it reads them."
+        " Gunicorn's own setting.")
+    max_frame_size: int = _row("http2_max_frame_size", "bytes", 16_384, 16_384, 2**24 - 1,
+        doc="Longest frame a peer may send. Gunicorn's own setting.")
+    max_header_list_size: int = _row("http2_max_header_list_size", "bytes", 65_536, 0, _UNLIMITED,
+        doc="Size of a request's header fields, decompressed, with 32 bytes added for each field."
+        f" Gunicorn's own setting; its 0 for unlimited means {_UNLIMITED} here.")
+    loop: str = _row("h2_loop", "choice", "auto", choices=("auto", "asyncio", "uvloop"),
+        doc="Event loop of the worker. `auto` is uvloop where it is installed, else asyncio.")
+    high_water_mark: int = _row("h2_high_water_mark", "bytes", 65_536, 0, 2**31 - 1,
+        doc="Unsent bytes of a response above which the application's next write waits. With 0"
+        " each write returns only when all of it is on the transport.")
+    transport_high_water_mark: int = _row(
+        "h2_transport_high_water_mark", "bytes", 131_072, 16_384, 16_777_216,
+        doc="Bytes of one connection written but not yet taken by the kernel above which no more"
+        " response data is sent.")
+    connection_window_size: int = _row(
+        "h2_connection_window_size", "bytes", 1_048_576, 65_535, 2**31 - 1,
+        doc="Bytes of all request bodies of one connection together that are held until the"
+        " application reads them. At least `http2_initial_window_size`, to which the default"
+        " is raised where needed.")
+    max_queued_requests: int = _row("h2_max_queued_requests", "integer", 4_096, 1, 1_000_000,
+        doc="Requests of one worker that may wait for a thread; those beyond are refused.")
+    handshake_timeout: float = _row("h2_handshake_timeout", "seconds", 10, 0.1, 600,
+        doc="Time for the TLS handshake, for the HTTP/2 preface, and for the peer to acknowledge"
+        " our SETTINGS.")
+    header_timeout: float = _row("h2_header_timeout", "seconds", 10, 0.1, 600,
+        doc="Time in which a request head or header block must be complete once it has begun.")
+    idle_timeout: float = _row("h2_idle_timeout", "seconds", 120, 0, 86_400,
+        doc="A connection without requests is closed after this time; 0 is never.")
+    body_timeout: float = _row("h2_body_timeout", "seconds", 30, 0, 86_400,
+        doc="A request is given up when the application has waited this long without one more"
+        " byte of its body; 0 is never.")
+    write_timeout: float = _row("h2_write_timeout", "seconds", 60, 0, 86_400,
+        doc="A response is given up when this long none of it could be sent; 0 is never.")
+    ping_interval: float = _row("h2_ping_interval", "seconds", 0, 0, 86_400,
+        doc="A connection from which nothing came for this long is sent a PING; 0 is never.")
+    ping_timeout: float = _row("h2_ping_timeout", "seconds", 20, 0.1, 600,
+        doc="A connection whose peer does not answer a PING for this long is closed.")
+    max_header_fields: int = _row("h2_max_header_fields", "integer", 100, 1, 32_768,
+        doc="Header fields of one request; Gunicorn's `limit_request_fields` holds as well.")
+    max_resets: int = _row("h2_max_resets", "integer", 200, 1, 1_000_000,
+        doc="Streams of one connection that may end in a reset, by the peer or for its fault, in"
+        " each `h2_flood_interval`.")
+    max_control_frames: int = _row("h2_max_control_frames", "integer", 1_000, 10, 10_000_000,
+        doc="Frames other than DATA and HEADERS that one connection may send in each"
+        " `h2_flood_interval`; every frame of DATA, in or out, allows two more.")
+    max_empty_data: int = _row("h2_max_empty_data", "integer", 100, 1, 10_000_000,
+        doc="DATA frames without data that one connection may send in each `h2_flood_interval`.")
+    flood_interval: float = _row("h2_flood_interval", "seconds", 10, 0.1, 3_600,
+        doc="Time over which the budgets of a connection are counted.")
+    # fmt: on
+    #: Where each field's value was read from; a field that is not in here has its default.
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def describe(self) -> list[tuple[str, Value, str]]:
+        """Name, value and source of every setting, for the log."""
+        return [
+            (row.name, getattr(self, key), self.sources.get(key, "default"))
+            for key, row in _ROWS.items()
+        ]
+
+
+#: The table, by field of `Settings` ...
+_ROWS: dict[str, Setting] = {
+    item.name: item.metadata["setting"] for item in fields(Settings) if item.metadata
+}
+#: ... and by the name its user writes.
+SETTINGS: dict[str, Setting] = {row.name: row for row in _ROWS.values()}
+
+
+def load(cfg: GunicornConfig, worker_class: type) -> Settings:
+    """The settings of ``worker_class`` under Gunicorn's configuration ``cfg``.
+
+    To be called in the arbiter, before the fork, for every new ``cfg``: only
+    there it is certain which configuration file belongs to it.
+
+    :raises SettingError: a value cannot be used, or a name is unknown.
+    """
+    given = (
+        _from_class(worker_class)
+        | _from_config(cfg)
+        | _effective(cfg, _from_file(cfg))
+        | _effective(cfg, _from_arguments(cfg))
+        | _from_environment()
+    )
+    for name in given:
+        if name.startswith(_OWN_PREFIX) and name not in SETTINGS:
+            raise _unknown(name, given[name].source)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key, row in _ROWS.items():
+        if row.name in given:
+            value, sources[key] = given[row.name]
+            values[key] = row.check(value, sources[key])
+    return _reconciled(Settings(**values, sources=sources))
+
+
+def _unknown(name: str, source: str) -> SettingError:
+    nearest = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0)[0]
+    return SettingError(f"{name} (from {source}): no such setting, the nearest is {nearest}")
+
+
+def _reconciled(settings: Settings) -> Settings:
+    """``settings``, with what one of them means for another applied."""
+    changed: dict[str, Any] = {}
+    if settings.max_header_list_size == 0:
+        changed["max_header_list_size"] = _UNLIMITED
+    window = settings.connection_window_size
+    stream_window = settings.initial_window_size
+    if window < stream_window:
+        source = settings.sources.get("connection_window_size")
+        if source is not None:
+            raise SettingError(
+                f"h2_connection_window_size = {window} (from {source}): must be at least"
+                f" http2_initial_window_size = {stream_window}"
+                f" (from {settings.sources['initial_window_size']})"
+            )
+        changed["connection_window_size"] = stream_window
+    return replace(settings, **changed)
+
+
+class _Given(NamedTuple):
+    value: object
+    source: str
+
+
+def _from_class(worker_class: type) -> dict[str, _Given]:
+    return {
+        name: _Given(value, f"class {owner.__qualname__}")
+        for owner in reversed(worker_class.__mro__)
+        for name, value in vars(owner).items()
+        if not callable(value) and not hasattr(value, "__get__")
+    }
+
+
+def _from_config(cfg: GunicornConfig) -> dict[str, _Given]:
+    """Gunicorn's own settings that were changed, by whatever means."""
+    return {
+        name: _Given(cfg.settings[name].get(), "Gunicorn's configuration")
+        for name in SETTINGS
+        if name in cfg.settings and cfg.settings[name].get() != cfg.settings[name].default
+    }
+
+
+#: Each reading of a configuration file makes a module of its own. One that was
+#: there for an earlier configuration is left over: the file was gone on reload.
+_first_read_for: weakref.WeakKeyDictionary[ModuleType, weakref.ref[GunicornConfig]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _from_file(cfg: GunicornConfig) -> dict[str, _Given]:
+    """The names of the configuration file, or module, that was read for ``cfg``."""
+    location: str = cfg.settings["config"].get() or ""
+    if location.startswith("python:"):
+        module = sys.modules.get(location.removeprefix("python:"))
+        source = location
+    else:
+        module = sys.modules.get("__config__")
+        if module and _first_read_for.setdefault(module, weakref.ref(cfg))() is not cfg:
+            return {}
+        source = str(getattr(module, "__file__", location))
+    return {name: _Given(value, source) for name, value in vars(module).items()} if module else {}
+
+
+def _from_arguments(cfg: GunicornConfig) -> dict[str, _Given]:
+    """Gunicorn's own settings as given in GUNICORN_CMD_ARGS and on the command line.
+
+    Only these tell an explicit default, such as ``--threads 1``, from none.
+    """
+    # An application that embeds Gunicorn has arguments of its own, and no usage.
+    if cfg.usage is None:
+        return {}
+    lines: dict[str, Callable[[], list[str]]] = {
+        "GUNICORN_CMD_ARGS": cfg.get_cmd_args_from_env,
+        "the command line": lambda: sys.argv[1:],
+    }
+    return {
+        name: _Given(value, source)
+        for source, line in lines.items()
+        for name, value in vars(_parsed(cfg, line)).items()
+        if value is not None
+    }
+
+
+def _parsed(cfg: GunicornConfig, line: Callable[[], list[str]]) -> Namespace:
+    silence = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+            return cfg.parser().parse_known_args(line())[0]
+    except (SystemExit, ValueError):
+        # Gunicorn did not end, so these arguments are not what it has read.
+        return Namespace()
+
+
+def _effective(cfg: GunicornConfig, given: dict[str, _Given]) -> dict[str, _Given]:
+    """``given``, with Gunicorn's reading of the values that are its own."""
+    return {
+        name: _Given(cfg.settings[name].get() if name in cfg.settings else value, source)
+        for name, (value, source) in given.items()
+    }
+
+
+def _from_environment() -> dict[str, _Given]:
+    found = {}
+    for variable, text in os.environ.items():
+        if variable.startswith(_VARIABLE_PREFIX + _OWN_PREFIX.upper()) and not (
+            _SERVICE_LINK.fullmatch(variable)
+        ):
+            name = variable.removeprefix(_VARIABLE_PREFIX).lower()
+            row = SETTINGS.get(name)
+            found[name] = _Given(row.parse(text) if row else text, variable)
+    return found
+
+
+def as_rst_table() -> str:
+    """The table of the README, in reStructuredText."""
+    lines = [".. list-table:: Settings", "   :header-rows: 1", ""]
+    lines += _rst_row(("Name", "Default", "Value", "Meaning"))
+    for row in SETTINGS.values():
+        # Double quoting: a single backquote is not literal text in reStructuredText.
+        doc = row.doc.replace("`", "``")
+        lines += _rst_row((f"``{row.name}``", str(row.default), row.allowed, doc))
+    return "\n".join(lines) + "\n"
+
+
+def _rst_row(cells: tuple[str, ...]) -> list[str]:
+    marks = ["   * - ", *["     - "] * (len(cells) - 1)]
+    return [
+        fill(cell, 100, initial_indent=mark, subsequent_indent=" " * 7, break_on_hyphens=False)
+        for mark, cell in zip(marks, cells, strict=True)
+    ]
