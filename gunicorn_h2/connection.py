@@ -1,9 +1,9 @@
 """One HTTP/2 connection: bytes in, requests out; response parts in, bytes out.
 
 Pure, called on the loop thread; with its sending half, `responses`, the only user
-of `H2Connection`. No clock, no socket, no thread may be touched in here: time is
-passed in as ``now``, bytes are passed in and handed out, and what the peer did is
-told to a `Handler`.
+of `engine`, which is h2. No clock, no socket, no thread may be touched in here:
+time is passed in as ``now``, bytes are passed in and handed out, and what the peer
+did is told to a `Handler`.
 
 h2 keeps the state machines and the windows (RFC 9113 sections 5 and 6). What it
 makes too dear or too strict is done before it sees the frame: bounds by
@@ -13,46 +13,37 @@ to it at all (PRIORITY, GOAWAY, unknown ones) or only in part (SETTINGS).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
-    Event,
     PingAckReceived,
-    RemoteSettingsChanged,
     RequestReceived,
     SettingsAcknowledged,
     StreamEnded,
     StreamReset,
     TrailersReceived,
-    WindowUpdated,
 )
-from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame, SettingsFrame
+from hyperframe.frame import GoAwayFrame
 
 from . import frames
-from .fields import (
-    FieldDecoder,
-    MalformedFields,
-    RequestHead,
-    request_head,
-    trailer_fields,
-)
-from .frames import ConnectionFault, Frame, known_settings, without_priority
+from .engine import Engine
+from .fields import MalformedFields, RequestHead, request_head, trailer_fields
+from .frames import ConnectionFault, Frame, known_settings, with_end_stream, without_priority
 from .guard import Guard
 from .limits import Budget
 from .responses import Responses
 from .scheduler import parse_priority
-from .settings import Settings as WorkerSettings
+from .settings import Settings
 from .stream import Field, Stream
 
-#: What h2 assumes of a peer until its SETTINGS say otherwise (RFC 9113 section 6.5.2).
-_DEFAULT_WINDOW = 65_535
 _MAX_STREAM_ID = 2**31 - 1
+#: RFC 9113 section 4.2: frames of this size must be taken.
+_LEAST_MAX_FRAME_SIZE = 16_384
+#: Streams that we have reset of which we remember that it was us.
+_RESETS_REMEMBERED = Engine.MAX_CLOSED_STREAMS
 
 
 class Handler(Protocol):
@@ -84,80 +75,36 @@ class Connection:
     :param now: seconds, any monotonic clock, here and in every method.
     """
 
-    def __init__(self, settings: WorkerSettings, handler: Handler, now: float) -> None:
+    def __init__(self, settings: Settings, handler: Handler, now: float) -> None:
         self._settings = settings
         self._handler = handler
         self._control = Budget(settings.max_control_frames, settings.flood_interval, now)
         self._resets = Budget(settings.max_resets, settings.flood_interval, now)
         self.guard = Guard(
             settings.max_frame_size,
-            settings.max_header_list_size,
+            # What fits into the smallest frame is read: the answer can be 431 then.
+            max(settings.max_header_list_size, _LEAST_MAX_FRAME_SIZE),
             self._control,
             Budget(settings.max_empty_data, settings.flood_interval, now),
         )
-        self._decoder = FieldDecoder()
         #: Streams that are open or half-closed.
         self.streams: dict[int, Stream] = {}
         #: Ids above this one are refused: the last GOAWAY named it.
         self._last_accepted = _MAX_STREAM_ID
         self._preface_left = frames.PREFACE
-        #: Frames written without h2's knowledge; they precede what h2 has queued.
-        self._frames = bytearray()
-        self._fault_frame = b""
+        #: The header block now being received goes on where only trailers may come,
+        #: but without END_STREAM.
+        self._trailers_go_on = False
+        #: Streams that we reset lately: their peer may not know yet.
+        self._reset_lately: deque[int] = deque(maxlen=_RESETS_REMEMBERED)
         #: The connection has failed: flush `bytes_to_send`, then close.
         self.failed = False
         #: The peer has announced that it opens no further streams.
         self.peer_going_away = False
         self.settings_acknowledged = False
-        self._h2 = self._start_h2()
+        self._h2 = Engine(settings)
         #: What the applications answer; the session queues it there.
         self.responses = Responses(self._h2, self._data_sent, self._complete)
-
-    def _start_h2(self) -> H2Connection:
-        """Set h2 up and queue our SETTINGS.
-
-        The frame is our own so that h2 does not hold the peer to limits which the
-        peer cannot know before it has ACKed them, and answers a stream beyond
-        MAX_CONCURRENT_STREAMS with nothing: refusing it is ours to do.
-        """
-        configured = self._settings
-        h2 = H2Connection(
-            H2Configuration(
-                client_side=False,
-                header_encoding=None,
-                validate_inbound_headers=False,
-                normalize_inbound_headers=False,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        h2.decoder = self._decoder
-        window = configured.initial_window_size
-        h2.local_settings = Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_FRAME_SIZE: configured.max_frame_size,
-                SettingCodes.INITIAL_WINDOW_SIZE: max(window, _DEFAULT_WINDOW),
-            },
-        )
-        h2.max_inbound_frame_size = configured.max_frame_size
-        h2.initiate_connection()
-        h2.clear_outbound_data_buffer()
-        h2.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = window
-        frame = SettingsFrame(
-            0,
-            settings={
-                SettingCodes.MAX_CONCURRENT_STREAMS: configured.max_concurrent_streams,
-                SettingCodes.INITIAL_WINDOW_SIZE: window,
-                SettingCodes.MAX_FRAME_SIZE: configured.max_frame_size,
-                SettingCodes.MAX_HEADER_LIST_SIZE: configured.max_header_list_size,
-            },
-        )
-        self._frames += frame.serialize()
-        extra = configured.connection_window_size - _DEFAULT_WINDOW
-        if extra > 0:
-            h2.increment_flow_control_window(extra)
-        return h2
 
     # -- what the peer sends ------------------------------------------------
 
@@ -180,8 +127,8 @@ class Connection:
     def fail(self, code: ErrorCodes) -> None:
         """End the connection with GOAWAY(``code``) for a fault of the peer."""
         if not self.failed:
+            self._write_goaway(min(self._h2.highest_inbound_stream_id, self._last_accepted), code)
             self.failed = True
-            self._fault_frame = self._goaway_frame(self._h2.highest_inbound_stream_id, code)
 
     def _receive_preface(self, data: bytes) -> bytes:
         left = self._preface_left
@@ -189,18 +136,8 @@ class Connection:
         if not left.startswith(part):
             raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "not the HTTP/2 preface")
         self._preface_left = left[len(part) :]
-        self._feed(part)
+        self._h2.feed(part)
         return data[len(part) :]
-
-    def _feed(self, raw: bytes) -> list[Event]:
-        """Show bytes to h2; its complaints become ours, here and nowhere else."""
-        try:
-            return self._h2.receive_data(raw)
-        except ProtocolError as error:
-            # h2 has queued a GOAWAY of its own; ours, queued by fail(), says the
-            # same and counts the streams as we see them.
-            self._h2.clear_outbound_data_buffer()
-            raise ConnectionFault(error.error_code, type(error).__name__) from error
 
     def _receive_frame(self, frame: Frame, now: float) -> None:
         match frame.type:
@@ -215,7 +152,7 @@ class Connection:
             case frames.SETTINGS:
                 self._receive_settings(frame)
             case frames.PING:
-                for event in self._feed(frame.raw):
+                for event in self._h2.feed(frame.raw):
                     if isinstance(event, PingAckReceived):
                         self._handler.ping_acknowledged(event.ping_data or b"")
             case frames.PRIORITY:
@@ -230,12 +167,25 @@ class Connection:
 
     def _receive_headers(self, frame: Frame, now: float) -> None:
         raw = frame.raw
-        if frame.type == frames.HEADERS and frame.flags & frames.PRIORITY_FLAG:
-            raw = without_priority(frame)
-        events = self._feed(raw)
+        if frame.type == frames.HEADERS:
+            if frame.flags & frames.PRIORITY_FLAG:
+                raw = without_priority(frame)
+            self._trailers_go_on = (
+                frame.stream_id in self.streams and not frame.flags & frames.END_STREAM
+            )
+            if self._trailers_go_on:
+                # RFC 9113 section 8.1: an error of the stream. h2 takes the connection,
+                # unless it sees the flag.
+                raw = with_end_stream(raw)
         if not frame.flags & frames.END_HEADERS:
+            self._h2.feed(raw)
             return
-        fields = self._decoder.take()
+        if self._is_gone(frame.stream_id):
+            self._discard(raw, frame.stream_id, now)
+            self._h2.fields.take()
+            return
+        events = self._h2.feed(raw)
+        fields = self._h2.fields.take()
         ended = any(isinstance(event, StreamEnded) for event in events)
         for event in events:
             if isinstance(event, RequestReceived):
@@ -243,7 +193,7 @@ class Connection:
             elif isinstance(event, TrailersReceived):
                 self._end_with_trailers(frame.stream_id, fields, now)
             elif isinstance(event, StreamReset):
-                self._reset_by_h2(event, now)
+                self._reset_by_h2(frame.stream_id, now)
 
     def _start_request(
         self, stream_id: int, fields: list[Field], ended: bool, now: float
@@ -253,7 +203,7 @@ class Connection:
             stream_id > self._last_accepted
             or len(self.streams) >= settings.max_concurrent_streams
         ):
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._send_reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._charge_reset(now)
             return
         try:
@@ -261,7 +211,7 @@ class Connection:
             if ended and head.content_length:
                 raise MalformedFields("content-length without a body")
         except MalformedFields:
-            self._h2.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._send_reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             self._charge_reset(now)
             return
         stream = Stream(stream_id, head.content_length, now)
@@ -277,6 +227,8 @@ class Connection:
         stream = self.streams[stream_id]
         settings = self._settings
         try:
+            if self._trailers_go_on:
+                raise MalformedFields("trailers without END_STREAM")
             trailers = trailer_fields(
                 fields, settings.max_header_list_size, settings.max_header_fields
             )
@@ -286,8 +238,13 @@ class Connection:
         self._end_body(stream, trailers, now)
 
     def _receive_data(self, frame: Frame, now: float) -> None:
-        for event in self._feed(frame.raw):
-            if isinstance(event, DataReceived):
+        if self._is_gone(frame.stream_id):
+            self._discard(frame.raw, frame.stream_id, now)
+            return
+        for event in self._h2.feed(frame.raw):
+            if isinstance(event, StreamReset):
+                self._reset_by_h2(frame.stream_id, now)
+            elif isinstance(event, DataReceived):
                 stream = self.streams[frame.stream_id]
                 data, credit = event.data or b"", event.flow_controlled_length or 0
                 stream.received += len(data)
@@ -316,19 +273,18 @@ class Connection:
             # RFC 9113 section 6.9: an error of the stream; h2 takes the connection.
             self._peer_fault(stream, now)
             return
-        for event in self._feed(frame.raw):
-            if isinstance(event, WindowUpdated):
-                if stream is not None:
-                    self.responses.window_opened(stream)
-                else:
-                    self.responses.connection_window_opened(self.streams.values())
-            elif isinstance(event, StreamReset):
-                self._reset_by_h2(event, now)
+        for event in self._h2.feed(frame.raw):
+            if isinstance(event, StreamReset):
+                self._reset_by_h2(frame.stream_id, now)
+            elif stream is not None:
+                self.responses.window_opened(stream)
+            else:
+                self.responses.connection_window_opened(self.streams.values())
 
     def _receive_reset(self, frame: Frame, now: float) -> None:
         if frame.stream_id > self._h2.highest_inbound_stream_id or not frame.stream_id % 2:
             raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
-        self._feed(frame.raw)
+        self._h2.feed(frame.raw)
         stream = self.streams.get(frame.stream_id)
         if stream is not None:
             self._close(stream)
@@ -336,52 +292,34 @@ class Connection:
             self._charge_reset(now)
 
     def _receive_settings(self, frame: Frame) -> None:
-        raw = frame.raw if frame.flags & frames.ACK else known_settings(frame)
-        for event in self._feed(raw):
+        for event in self._h2.feed_settings(known_settings(frame)):
             if isinstance(event, SettingsAcknowledged):
                 self.settings_acknowledged = True
-            elif isinstance(event, RemoteSettingsChanged):
+            else:
                 for stream in self.streams.values():
                     self.responses.window_opened(stream)
 
     def _receive_priority(self, frame: Frame, now: float) -> None:
         # RFC 9113 section 5.3 deprecates the scheme; what remains is its errors.
-        if not frame.stream_id:
-            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        stream = self.streams.get(frame.stream_id)
-        depends_on = int.from_bytes(frame.payload[:4], "big") & 0x7FFFFFFF
-        if len(frame.payload) != 5:
-            code = ErrorCodes.FRAME_SIZE_ERROR
-        elif depends_on == frame.stream_id:
-            code = ErrorCodes.PROTOCOL_ERROR
-        else:
+        code = frames.priority_error(frame)
+        if code is None:
             return
+        stream = self.streams.get(frame.stream_id)
         if stream is None:
             # Nothing to reset on an idle or closed stream.
             raise ConnectionFault(code, "bad PRIORITY")
         self._peer_fault(stream, now, code)
 
     def _receive_priority_update(self, frame: Frame) -> None:
-        """RFC 9218 section 7.1."""
-        if frame.stream_id:
-            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE on a stream")
-        payload = frame.payload
-        if len(payload) < 4:
-            raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short PRIORITY_UPDATE")
-        prioritized = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
-        if not prioritized:
-            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE for stream 0")
-        stream = self.streams.get(prioritized)
+        stream_id, value = frames.priority_update(frame)
+        stream = self.streams.get(stream_id)
         if stream is not None:
-            self.responses.reprioritize(stream, *parse_priority(payload[4:]))
+            self.responses.reprioritize(stream, *parse_priority(value))
 
     def _receive_goaway(self, frame: Frame) -> None:
         # h2 would close the connection at once and refuse the responses still
         # in flight; a GOAWAY only says that no new streams will come.
-        if frame.stream_id:
-            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "GOAWAY on a stream")
-        if len(frame.payload) < 8:
-            raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short GOAWAY")
+        frames.check_goaway(frame)
         self.peer_going_away = True
 
     def _peer_fault(
@@ -391,12 +329,29 @@ class Connection:
         self._handler.stream_aborted(stream)
         self._charge_reset(now)
 
-    def _reset_by_h2(self, event: StreamReset, now: float) -> None:
-        stream = self.streams.get(event.stream_id or 0)
-        if stream is not None:
-            self._close(stream)
-            self._handler.stream_aborted(stream)
+    def _reset_by_h2(self, stream_id: int, now: float) -> None:
+        stream = self.streams[stream_id]
+        self._reset_lately.append(stream_id)
+        self._close(stream)
+        self._handler.stream_aborted(stream)
         self._charge_reset(now)
+
+    def _is_gone(self, stream_id: int) -> bool:
+        """Whether the peer has used the stream, and it is closed now."""
+        return (
+            stream_id not in self.streams
+            and stream_id % 2 == 1
+            and stream_id <= self._h2.highest_inbound_stream_id
+        )
+
+    def _discard(self, raw: bytes, stream_id: int, now: float) -> None:
+        """Drop a frame for a stream that is gone (RFC 9113 section 5.1)."""
+        if stream_id in self._reset_lately:
+            self._h2.feed_unanswered(raw)
+        else:
+            self._h2.feed(raw)
+            # h2 has answered with RST_STREAM(STREAM_CLOSED).
+            self._charge_reset(now)
 
     def _charge_reset(self, now: float) -> None:
         if not self._resets.spend(now):
@@ -406,8 +361,13 @@ class Connection:
 
     def reset(self, stream: Stream, code: ErrorCodes) -> None:
         """Send RST_STREAM(``code``) and forget the stream."""
-        self._h2.reset_stream(stream.id, code)
+        self._send_reset(stream.id, code)
         self._close(stream)
+
+    def _send_reset(self, stream_id: int, code: ErrorCodes) -> None:
+        if not self.failed:
+            self._h2.reset_stream(stream_id, code)
+            self._reset_lately.append(stream_id)
 
     def credit(self, stream: Stream, count: int) -> None:
         """Give ``count`` flow-controlled bytes back: the application has read them."""
@@ -422,18 +382,22 @@ class Connection:
 
     def ping(self, data: bytes) -> None:
         """Queue a PING with 8 bytes of ``data``."""
-        self._h2.ping(data)
+        if not self.failed:
+            self._h2.ping(data)
 
     def announce_goaway(self, last: bool) -> None:
         """Queue GOAWAY(NO_ERROR): with ``last``, naming the last stream that was
         accepted; before that, naming no limit yet (RFC 9113 section 6.8)."""
         if last:
-            self._last_accepted = self._h2.highest_inbound_stream_id
-        self._frames += self._goaway_frame(self._last_accepted, ErrorCodes.NO_ERROR)
+            self._last_accepted = min(
+                self._h2.highest_inbound_stream_id, self._last_accepted
+            )
+        self._write_goaway(self._last_accepted, ErrorCodes.NO_ERROR)
 
-    @staticmethod
-    def _goaway_frame(last_stream_id: int, code: ErrorCodes) -> bytes:
-        return GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code).serialize()
+    def _write_goaway(self, last_stream_id: int, code: ErrorCodes) -> None:
+        if not self.failed:
+            frame = GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code)
+            self._h2.write(frame.serialize())
 
     def _close(self, stream: Stream) -> None:
         del self.streams[stream.id]
@@ -448,15 +412,9 @@ class Connection:
         Urgency is decided here, as late as possible: pass only the room that the
         transport has.
         """
-        if self.failed:
-            pending = bytes(self._frames) + self._h2.data_to_send() + self._fault_frame
-            self._frames.clear()
-            self._fault_frame = b""
-            return pending
-        self.responses.fill(room, now)
-        pending = bytes(self._frames) + self._h2.data_to_send()
-        self._frames.clear()
-        return pending
+        if not self.failed:
+            self.responses.fill(room, now)
+        return self._h2.take()
 
     def _data_sent(self, stream: Stream, count: int) -> None:
         # A peer that takes data has reason to send WINDOW_UPDATE and PING.
@@ -464,8 +422,10 @@ class Connection:
         self._handler.bytes_sent(stream, count)
 
     def _complete(self, stream: Stream) -> None:
-        if not stream.body_ended and not stream.failed:
+        if stream.failed:
+            self._send_reset(stream.id, ErrorCodes.INTERNAL_ERROR)
+        elif not stream.body_ended:
             # RFC 9113 section 8.1: the response stands, the rest of the request
             # is not wanted.
-            self._h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)
+            self._send_reset(stream.id, ErrorCodes.NO_ERROR)
         self._close(stream)

@@ -17,6 +17,7 @@ from gunicorn.http.errors import (
     InvalidRequestLine,
     LimitRequestHeaders,
     LimitRequestLine,
+    UnsupportedTransferCoding,
 )
 from gunicorn.http.message import Request
 from gunicorn.http.wsgi import create
@@ -26,6 +27,16 @@ from .fields import RequestHead
 #: RFC 3986 section 2: printable ASCII. Gunicorn 27 holds HTTP/1.1 to it, 23 does not.
 _NOT_IN_TARGET = re.compile(rb"[^\x21-\x7e]|#")
 _AUTHORITY = re.compile(rb"[^\x00-\x20\x7f-\xff@/?#\\]*")
+
+
+class TunnelRefused(UnsupportedTransferCoding):  # type: ignore[misc]
+    """CONNECT asks for a tunnel, which no WSGI application can offer (RFC 9113 section 8.5).
+
+    Of Gunicorn's errors only the one that this is derived from is answered with 501.
+    """
+
+    def __str__(self) -> str:
+        return "CONNECT is not implemented"
 
 
 class _NothingBuffered:
@@ -55,23 +66,22 @@ class Http2Request(Request):  # type: ignore[misc]
         head = self._head
         if head.too_large:
             raise LimitRequestHeaders("limit request headers fields size")
-        # RFC 9113 section 8.5: CONNECT has an authority for a target.
-        target = head.path if head.method != b"CONNECT" else head.authority or b""
-        line = head.method + b" " + target + b" HTTP/1.1"
+        if head.method == b"CONNECT":
+            raise TunnelRefused("")
+        line = head.method + b" " + head.path + b" HTTP/1.1"
         if len(line) > self.limit_request_line > 0:
             raise LimitRequestLine(len(line), self.limit_request_line)
-        self._check_target(head.method, target)
+        self._check_target(head.method, head.path)
         self.parse_request_line(line)
+        self.version = (2, 0)
         lines = self._header_lines()
         self.headers = self.parse_headers(b"\r\n".join(lines)) if lines else []
-        self.version = (2, 0)
         return b""
 
-    def _check_target(self, method: bytes, target: bytes) -> None:
+    @staticmethod
+    def _check_target(method: bytes, target: bytes) -> None:
         """RFC 9113 section 8.3.1: a path, or `*` for OPTIONS; no URI, no authority."""
-        if method == b"CONNECT":
-            return
-        whole_server = target == b"*" and method == b"OPTIONS"
+        whole_server = target == b"*" and method.upper() == b"OPTIONS"
         if (not target.startswith(b"/") and not whole_server) or _NOT_IN_TARGET.search(target):
             raise InvalidRequestLine(target[:100].decode("latin-1"))
 

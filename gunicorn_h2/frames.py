@@ -1,7 +1,7 @@
-"""Frames as bytes: names for what RFC 9113 numbers, and the few rewrites made before h2 reads.
+"""Frames as bytes: names for what RFC 9113 numbers, the few rewrites made before h2 reads,
+and the reading of those that h2 does not get to see.
 
-Pure, called on the loop thread. Frames that we write come from hyperframe;
-reading one needs only its nine-byte header, so that is all there is in here.
+Pure, called on the loop thread. Frames that we write come from hyperframe.
 """
 
 from __future__ import annotations
@@ -91,9 +91,20 @@ def without_priority(frame: Frame) -> bytes:
     )
 
 
+def with_end_stream(raw: bytes) -> bytes:
+    """A HEADERS frame that ends its stream."""
+    return raw[:4] + bytes((raw[4] | END_STREAM,)) + raw[5:]
+
+
 def known_settings(frame: Frame) -> bytes:
     """A SETTINGS frame with only what h2 should act upon, each setting once."""
     payload = frame.payload
+    if frame.stream_id:
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "SETTINGS on a stream")
+    if frame.flags & ACK:
+        if payload:
+            raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS ACK with settings")
+        return frame.raw
     if len(payload) % 6:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS of odd length")
     if len(payload) > _MAX_SETTINGS_ENTRIES * 6:
@@ -106,4 +117,35 @@ def known_settings(frame: Frame) -> bytes:
     table_size = known.get(SettingCodes.HEADER_TABLE_SIZE)
     if table_size is not None:
         known[SettingCodes.HEADER_TABLE_SIZE] = min(table_size, _MAX_ENCODER_TABLE)
-    return SettingsFrame(frame.stream_id, settings=known).serialize()
+    return SettingsFrame(0, settings=known).serialize()
+
+
+def priority_error(frame: Frame) -> ErrorCodes | None:
+    """What is wrong with a PRIORITY frame, as an error of its stream."""
+    if not frame.stream_id:
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY on stream 0")
+    if len(frame.payload) != 5:
+        return ErrorCodes.FRAME_SIZE_ERROR
+    depends_on = int.from_bytes(frame.payload[:4], "big") & 0x7FFFFFFF
+    return ErrorCodes.PROTOCOL_ERROR if depends_on == frame.stream_id else None
+
+
+def priority_update(frame: Frame) -> tuple[int, bytes]:
+    """The stream that a PRIORITY_UPDATE is about, and its priority (RFC 9218 section 7.1)."""
+    payload = frame.payload
+    if frame.stream_id:
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE on a stream")
+    if len(payload) < 4:
+        raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short PRIORITY_UPDATE")
+    stream_id = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
+    if not stream_id:
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE for stream 0")
+    return stream_id, payload[4:]
+
+
+def check_goaway(frame: Frame) -> None:
+    """See that a GOAWAY frame is one."""
+    if frame.stream_id:
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "GOAWAY on a stream")
+    if len(frame.payload) < 8:
+        raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short GOAWAY")

@@ -92,6 +92,8 @@ class Guard:
             self._check_header(length, frame_type, flags, stream_id)
             following = position + HEADER_LENGTH + length
             if following > end:
+                if frame_type == HEADERS and self.block_started is None:
+                    self.block_started = now
                 break
             frame = Frame(frame_type, flags, stream_id, bytes(buffer[position:following]))
             self._account(frame, length, now)
@@ -132,12 +134,12 @@ class Guard:
             elif frame_type == HEADERS:
                 self._block_stream = frame.stream_id
                 self._block_size = length
-                self.block_started = now
+                if self.block_started is None:
+                    self.block_started = now
             else:
                 self._block_size += length
                 self._continuations += 1
         elif frame_type == DATA:
-            self._control.earn(2)
             padding = frame.raw[HEADER_LENGTH] + 1 if frame.flags & PADDED and length else 0
             empty = length <= padding and not frame.flags & END_STREAM
             if empty and not self._empty_data.spend(now):

@@ -70,6 +70,7 @@ class Exchange:
 
     __slots__ = (
         "_abort",
+        "_begun",
         "_body_ended",
         "_body_error",
         "_changed",
@@ -78,12 +79,12 @@ class Exchange:
         "_handoff",
         "_high_water_mark",
         "_sent",
+        "_waiting_since",
         "_written",
         "expects_continue",
         "owner",
         "state",
         "trailers",
-        "waiting_since",
     )
 
     def __init__(self, handoff: Handoff, owner: Owner, high_water_mark: int) -> None:
@@ -106,8 +107,9 @@ class Exchange:
 
         # Owned by P, the thread that runs the exchange.
         self._written = 0
-        #: When P began to wait for body bytes, or None; L looks at it for the timeout.
-        self.waiting_since: float | None = None
+        #: Part of the response has left: it is too late for a 100.
+        self._begun = False
+        self._waiting_since: float | None = None
         #: The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
         self.expects_continue = False
 
@@ -126,12 +128,12 @@ class Exchange:
         """
         with self._changed:
             if not self._readable():
-                if self.expects_continue:
+                if self.expects_continue and not self._begun:
                     self.expects_continue = False
                     self._post(self.owner.response_informational, [(b":status", b"100")])
-                self.waiting_since = time.monotonic()
+                self._waiting_since = time.monotonic()
                 self._changed.wait_for(self._readable)
-                self.waiting_since = None
+                self._waiting_since = None
             if self._abort is not None:
                 raise self._abort
             if not self._chunks:
@@ -153,12 +155,13 @@ class Exchange:
 
     def send_informational(self, fields: list[Field]) -> None:
         """Send a 1xx response now."""
-        self._check()
+        self.check()
         self._post(self.owner.response_informational, fields)
 
     def send_head(self, fields: list[Field]) -> None:
         """Send the response's head; it leaves with what follows it."""
-        self._check()
+        self.check()
+        self._begun = True
         self._post(self.owner.response_head, fields, wake=False)
 
     def send_data(self, data: bytes, wake: bool = True) -> None:
@@ -168,14 +171,15 @@ class Exchange:
             to hold a part back while the application works on the next one).
         :raises ClientDisconnected: nobody will read it.
         """
-        self._check()
+        self.check()
+        self._begun = True
         self._written += len(data)
         blocked = self._written - self._sent > self._high_water_mark
         self._post(self.owner.response_data, data, wake=wake or blocked)
         if blocked:
             with self._changed:
                 self._changed.wait_for(self._writable)
-            self._check()
+            self.check()
 
     def _writable(self) -> bool:
         return (
@@ -184,8 +188,12 @@ class Exchange:
 
     def end_response(self, trailers: list[Field]) -> None:
         """The response is complete; does not wait for the peer to read it."""
-        self._check()
+        self.check()
         self._post(self.owner.response_end, trailers, wake=False)
+
+    def push(self) -> None:
+        """Have L take what was posted so far: what follows may take long."""
+        self._handoff.wake()
 
     def fail_response(self) -> None:
         """The response cannot be completed: the stream is reset, or the connection closed."""
@@ -195,7 +203,11 @@ class Exchange:
         """The thread is done; nothing may be called on P after this."""
         self._post(self.owner.finished, result)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Nothing, as long as the peer is there.
+
+        :raises ClientDisconnected: it is not.
+        """
         if self._abort is not None:
             raise self._abort
 
@@ -205,6 +217,13 @@ class Exchange:
         self._handoff.post((method, self, argument), wake)
 
     # -- on L ---------------------------------------------------------------
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When P began to wait for body bytes that are still not there, or None."""
+        with self._changed:
+            # A thread that is only slow to wake up does not wait for the peer.
+            return None if self._readable() else self._waiting_since
 
     def feed(self, data: bytes, credit: int) -> None:
         """Body bytes have arrived; ``credit`` is reported back once they are read."""
@@ -267,6 +286,10 @@ class RequestBody(io.RawIOBase):
         return count
 
 
+def _nothing() -> None:
+    """The job of an idle thread."""
+
+
 class _PoolThread:
     """A thread of the pool and the baton it waits for."""
 
@@ -302,6 +325,8 @@ class Handoff:
         self._inbox: deque[tuple[Callable[[Exchange, Any], None], Exchange, Any]] = deque()
         self._woken = False
         self._closed = False
+        #: Called upon in this turn of L (owned by L).
+        self._unflushed: set[Owner] = set()
         # L -> P: the pool. Both sides change it, under the lock.
         self._lock = threading.Lock()
         self._threads = 0
@@ -334,17 +359,9 @@ class Handoff:
                 thread.job = job
                 thread.baton.release()
                 return True
-            if self._threads < self._size:
-                self._threads += 1
-                threading.Thread(
-                    target=self._work,
-                    args=(_PoolThread(job),),
-                    name=f"gunicorn-h2-{self._threads}",
-                    # A stuck application must not keep the process from exiting.
-                    daemon=True,
-                ).start()
+            if self._threads < self._size and self._start_thread(job):
                 return True
-            if self._queued >= self._max_queued:
+            if self._queued >= self._max_queued or not self._threads:
                 return False
             queue = self._queues.get(connection)
             if queue is None:
@@ -354,6 +371,22 @@ class Handoff:
             self._queued += 1
             return True
 
+    def _start_thread(self, job: Callable[[], None]) -> bool:
+        thread = threading.Thread(
+            target=self._work,
+            args=(_PoolThread(job),),
+            name=f"gunicorn-h2-{self._threads + 1}",
+            # A stuck application must not keep the process from exiting.
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system's limit; the threads that are there have to do.
+            return False
+        self._threads += 1
+        return True
+
     def _work(self, thread: _PoolThread) -> None:
         while True:
             try:
@@ -362,11 +395,14 @@ class Handoff:
                 # A job answers for its own errors; this one is a bug, and a bug
                 # must not cost the pool a thread.
                 self._report()
+            # An idle thread must not keep a request's objects alive.
+            thread.job = _nothing
             job = self._next_job(thread)
             if job is None:
                 thread.baton.acquire()
             else:
                 thread.job = job
+                del job
 
     def _next_job(self, thread: _PoolThread) -> Callable[[], None] | None:
         with self._lock:
@@ -388,7 +424,12 @@ class Handoff:
     ) -> None:
         """Have L call ``message``; without ``wake`` at the next burst (P)."""
         self._inbox.append(message)
-        if wake and not self._woken and not self._closed:
+        if wake:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have L look at what was posted, unless it is about to (P)."""
+        if not self._woken and not self._closed:
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._drain)
@@ -399,14 +440,16 @@ class Handoff:
     def _drain(self) -> None:
         # Cleared first: what is posted from here on wakes L again.
         self._woken = False
-        owners: set[Owner] = set()
-        inbox = self._inbox
-        for _ in range(min(len(inbox), _DRAIN_LIMIT)):
-            method, exchange, argument = inbox.popleft()
-            method(exchange, argument)
-            owners.add(exchange.owner)
-        for owner in owners:
-            owner.flush()
-        if inbox and not self._woken:
-            self._woken = True
-            self._loop.call_soon(self._drain)
+        inbox, unflushed = self._inbox, self._unflushed
+        try:
+            for _ in range(min(len(inbox), _DRAIN_LIMIT)):
+                method, exchange, argument = inbox.popleft()
+                unflushed.add(exchange.owner)
+                method(exchange, argument)
+            while unflushed:
+                unflushed.pop().flush()
+        finally:
+            # Also after an exception: one session's bug must not hold up the others.
+            if (inbox or unflushed) and not self._woken:
+                self._woken = True
+                self._loop.call_soon(self._drain)

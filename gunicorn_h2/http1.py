@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gunicorn import util
 from gunicorn.http.errors import ParseException
@@ -21,11 +21,9 @@ from gunicorn.http.parser import RequestParser
 from . import environ
 from .handoff import ClientDisconnected, Exchange, RequestTimeout
 from .peer import Http1Socket, Peer
+from .session import Link
 from .stream import Field
-from .wsgi import Serving
-
-if TYPE_CHECKING:
-    from .protocol import Link
+from .wsgi import CheckedResponse, Serving
 
 #: PROXY protocol version 2, whose header holds what would else be the end of a head.
 _PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -39,6 +37,7 @@ _FIELD_SIZE = 8_190
 #: than kept alive; and how long that may take, in seconds. As gthread does.
 _MAX_DISCARDED = 65_536
 _DISCARD_TIMEOUT = 5.0
+_INTERIM_REASONS = {b"100": b"Continue", b"103": b"Early Hints"}
 #: How long a closed connection waits for its peer to have read the answer, in seconds.
 _LINGER = 2.0
 
@@ -53,12 +52,16 @@ class BytesOfExchange:
     def __init__(self) -> None:
         #: The request that runs (owned by P, the thread that runs it).
         self.exchange: Exchange | None = None
+        #: Comes last, by itself: the parser compares sizes between two reads.
+        self.last = b""
 
     def __iter__(self) -> BytesOfExchange:
         return self
 
     def __next__(self) -> bytes:
         data = self.exchange.read() if self.exchange is not None else b""
+        if not data:
+            data, self.last = self.last, b""
         if not data:
             raise ClientDisconnected("the peer closed before the request was complete")
         return data
@@ -87,7 +90,10 @@ class Http1Session:
         #: Parts of the response that are not written yet.
         self._outbox: deque[bytes | memoryview] = deque()
         self._flush_again = False
-        self._responding = False
+        #: The next request waits until the peer has taken the answers before it.
+        self._held = False
+        #: The thread reads what the application left of the body (P sets it, L clears it).
+        self.discarding = False
         self._eof = False
         self._closing = False
         self._draining = False
@@ -105,7 +111,10 @@ class Http1Session:
         self._active = self._server.now()
         if self._exchange is None:
             self._buffer += data
-            self._look_for_head()
+            if self._held:
+                self._link.pause_reading()
+            else:
+                self._look_for_head()
         else:
             self._unread += len(data)
             self._exchange.feed(data, len(data))
@@ -118,11 +127,14 @@ class Http1Session:
         self._eof = True
         if self._exchange is not None:
             self._exchange.end_body([])
-        else:
-            self._link.close()
+        elif not self._held:
+            self._closing = True
+            self.flush()
 
     def connection_lost(self) -> None:
         """Nobody is there any more: let a waiting thread know."""
+        self._closing = True
+        self._held = False
         self._outbox.clear()
         if self._exchange is not None:
             self._exchange.abort(ClientDisconnected("connection lost"))
@@ -137,12 +149,18 @@ class Http1Session:
             link.write(data)
             if self._exchange is not None:
                 self._exchange.note_sent(len(data))
-            if self._outbox and link.room() > 0 and not self._flush_again:
-                # Other connections get their turn first.
-                self._flush_again = True
-                self._server.loop.call_soon(self._continue_flush)
+        if self._held and not self._outbox:
+            self._held = False
+            self._look_further()
+        if self._outbox and link.room() > 0 and not self._flush_again:
+            # Other connections get their turn first.
+            self._flush_again = True
+            self._server.loop.call_soon(self._continue_flush)
         if self._closing and not self._outbox:
-            link.close_gracefully(_LINGER)
+            if self._eof:
+                link.close()
+            else:
+                link.close_gracefully(_LINGER)
 
     def _continue_flush(self) -> None:
         self._flush_again = False
@@ -206,13 +224,16 @@ class Http1Session:
     def _start_request(self, complete: bool) -> None:
         server = self._server
         exchange = Exchange(server.handoff, self, self._settings.high_water_mark)
+        if not complete and len(self._buffer) > self._max_head:
+            self._source.last = bytes(self._buffer[-1:])
+            del self._buffer[-1:]
         data = bytes(self._buffer)
         self._buffer.clear()
         self._head_started = None
         self._unread = len(data)
         exchange.feed(data, len(data))
         if self._eof or not complete:
-            # The parser refuses such a head, or would wait for what never comes.
+            # The parser refuses such a head; nor must it wait for the rest.
             exchange.end_body([])
         serving = ServeHttp1(
             server.worker,
@@ -257,7 +278,7 @@ class Http1Session:
         waiting_since = exchange.waiting_since
         if waiting_since is None:
             return
-        timeout = _DISCARD_TIMEOUT if self._responding else self._settings.body_timeout
+        timeout = _DISCARD_TIMEOUT if self.discarding else self._settings.body_timeout
         if timeout and now - waiting_since > timeout:
             exchange.fail_body(RequestTimeout("the request body has stalled"))
 
@@ -266,7 +287,7 @@ class Http1Session:
     @property
     def may_keep_alive(self) -> bool:
         """Whether the response may announce a further request (read on P)."""
-        return not self._draining and not self._eof
+        return not self._draining
 
     def drain(self) -> None:
         """No further request after the one that runs, or is on its way."""
@@ -276,13 +297,19 @@ class Http1Session:
 
     def _close_idle(self) -> None:
         if self._exchange is None:
-            self._link.close()
+            self._closing = True
+            self.flush()
 
     # -- Owner: what the application did ----------------------------------------------
 
     def response_informational(self, exchange: Exchange, fields: list[Field]) -> None:
-        """`100 Continue`: the application has begun to read."""
-        self._outbox.append(b"HTTP/1.1 100 Continue\r\n\r\n")
+        """`100 Continue`, since the application has begun to read, or early hints."""
+        (_, status), *rest = fields
+        lines = b"".join(b"%s: %s\r\n" % field for field in rest)
+        data = b"HTTP/1.1 %s %s\r\n%s\r\n" % (status, _INTERIM_REASONS[status], lines)
+        self._outbox.append(data)
+        # No part of what the application waits to have sent.
+        exchange.note_sent(-len(data))
 
     def response_head(self, exchange: Exchange, fields: list[Field]) -> None:
         """Never called: Gunicorn's response writes its head as bytes."""
@@ -290,7 +317,6 @@ class Http1Session:
 
     def response_data(self, exchange: Exchange, data: bytes) -> None:
         """Bytes of the response, head and framing included."""
-        self._responding = True
         self._outbox.append(data)
 
     def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
@@ -310,17 +336,26 @@ class Http1Session:
     def finished(self, exchange: Exchange, result: bytes | None) -> None:
         """The thread is done: ``result`` is what it read beyond the request, or None to close."""
         self._exchange = None
-        self._responding = False
+        self.discarding = False
         self._active = self._server.now()
         self._server.request_finished()
         if result is None:
             self._closing = True
-            return
-        self._buffer = bytearray(result + exchange.take_unread())
+        elif not self._closing:
+            self._buffer = bytearray(result + exchange.take_unread())
+            # What a peer does not read must not pile up here: `flush` goes on.
+            self._held = True
+
+    def _look_further(self) -> None:
+        """Look for the next request, now that the answers before it are on their way."""
         self._link.resume_reading()
         self._look_for_head()
-        if self._eof and self._exchange is None:
-            self._closing = True
+        if self._exchange is None:
+            if self._eof:
+                self._closing = True
+            elif self._draining:
+                # "keep-alive" was announced: a further request may be on its way.
+                self._server.loop.call_later(_LINGER, self._close_idle)
 
 
 def _limits(cfg: Any) -> tuple[int, int]:
@@ -360,12 +395,27 @@ class ServeHttp1(Serving):
             raise ClientDisconnected("no further request") from None
 
     def prepare(self) -> None:
-        """Gunicorn's response and environ, unchanged."""
-        self.resp, self.environ = environ.build(
+        """Gunicorn's environ, unchanged, and its response with a few checks."""
+        self.resp = CheckedResponse(self.req, self._sock, self.cfg, self.exchange)
+        _, self.environ = environ.build(
             self.req, self._sock, self.peer.client, self.peer.server, self.cfg, self.multithread
         )
         if not self.cfg.keepalive or not self._session.may_keep_alive:
             self.resp.force_close()
+
+    def end_response(self, trailers: list[Field]) -> None:
+        """End the response; chunked, and with trailers for a client that wants them."""
+        wanted = re.split(r"[ \t]*,[ \t]*", self.environ.get("HTTP_TE", "").lower())
+        if not (trailers and self.resp.chunked and "trailers" in wanted):
+            self.resp.close()
+            return
+        self.resp.send_headers()
+        lines = b"".join(b"%s: %s\r\n" % field for field in trailers)
+        self._sock.sendall(b"0\r\n" + lines + b"\r\n")
+
+    def request_trailers(self) -> list[tuple[str, str]]:
+        """As Gunicorn's parser found them behind the last chunk."""
+        return [(name.lower(), value) for name, value in self.req.trailers]
 
     def answer_error(self, error: BaseException) -> None:
         """As Gunicorn's own workers."""
@@ -392,6 +442,7 @@ class ServeHttp1(Serving):
             # The client waits for a 100 that it will not get; whether it then
             # sends its body or not is unknown (RFC 9110 section 10.1.1).
             return False
+        self._session.discarding = True
         discarded = 0
         try:
             while data := self.req.body.read(8_192):

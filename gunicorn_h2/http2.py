@@ -7,18 +7,16 @@ in through the `Owner` methods; both end in `flush`, which writes once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from h2.errors import ErrorCodes
 
 from .connection import Connection
 from .fields import RequestHead
 from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .session import Link
 from .stream import Field, Stream
 from .wsgi import ServeHttp2
-
-if TYPE_CHECKING:
-    from .protocol import Link
 
 #: Rounds of writing before other connections get their turn.
 _WRITE_ROUNDS = 4
@@ -63,14 +61,20 @@ class Http2Session:
         self.flush()
 
     def eof_received(self) -> None:
-        """The peer will send no more; what runs may still be answered."""
-        self._connection.peer_going_away = True
-        self.flush()
+        """The peer has closed.
+
+        No client of HTTP/2 closes its half and goes on to read: it could neither open
+        a window nor acknowledge anything. So applications learn at once that curl has
+        timed out, not when they next write.
+        """
+        self.connection_lost()
+        self._link.close()
 
     def connection_lost(self) -> None:
         """Nobody is there any more: let every waiting thread know, and forget the streams."""
         streams = self._connection.streams
         for stream in streams.values():
+            self._connection.responses.forget(stream)
             self._abort(stream, "connection lost")
         streams.clear()
 
@@ -260,6 +264,10 @@ class Http2Session:
         stream = self._stream(exchange)
         if stream is not None:
             self._connection.responses.end(stream, trailers)
+            if not stream.body_ended:
+                # The stream ends with the response: an application that still
+                # reads, in its close(), would wait for what nobody tells it of.
+                exchange.fail_body(ClientDisconnected("the response is complete"))
 
     def response_failed(self, exchange: Exchange, _: None) -> None:
         """The response cannot be completed; the peer must not take it for whole."""
@@ -275,6 +283,8 @@ class Http2Session:
 
     def finished(self, exchange: Exchange, result: Any) -> None:
         """The thread is done: what the application left unread is given back."""
+        # Nobody is left to answer, if an escaped exception ended the thread's work.
+        self.response_failed(exchange, None)
         stream = self._stream(exchange)
         if stream is not None:
             self._connection.discard_body(stream)

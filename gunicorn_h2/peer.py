@@ -114,19 +114,6 @@ class Http1Socket(RequestSocket):
         """Hand bytes of the response over; blocks while too many are unsent."""
         self._exchange.send_data(data)
 
-    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """As `socket.sendfile`, by reading: the descriptor is not ours to use here."""
-        file.seek(offset)
-        sent = 0
-        while count is None or sent < count:
-            size = 65_536 if count is None else min(65_536, count - sent)
-            data = file.read(size)
-            if not data:
-                break
-            self.sendall(data)
-            sent += len(data)
-        return sent
-
     def gettimeout(self) -> float:
         """For `gunicorn.util.write_error`: non-blocking already."""
         return 0.0

@@ -8,39 +8,18 @@ flow control; what the bytes mean is the session's business.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from .frames import PREFACE
 from .http1 import Http1Session
 from .http2 import Http2Session
 from .peer import Peer
 from .server import Server
+from .session import Session
 
 #: Of the transport's high-water mark: control frames go out whatever the mark says,
 #: but a peer that provokes them and never reads is cut off at this many times it.
 _UNREAD_FACTOR = 4
-
-
-class Session(Protocol):
-    """What a protocol has to do with a connection. Every method runs on L."""
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the peer."""
-
-    def eof_received(self) -> None:
-        """The peer will send no more."""
-
-    def connection_lost(self) -> None:
-        """The connection is gone."""
-
-    def flush(self) -> None:
-        """The transport takes more."""
-
-    def tick(self, now: float) -> None:
-        """About a second has passed: look after deadlines."""
-
-    def drain(self) -> None:
-        """Finish what was begun, take nothing new, then close."""
 
 
 class Link(asyncio.Protocol):
@@ -61,6 +40,8 @@ class Link(asyncio.Protocol):
         self._paused_since = 0.0
         self._reading = True
         self._closing = False
+        #: The peer has shut its side down.
+        self._peer_done = False
         #: When a closed connection is cut, whatever is still buffered; 0.0 for never.
         self._close_deadline = 0.0
         #: `connection_made` was called, and so `connection_lost` will be.
@@ -108,6 +89,7 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer has shut its side down; the answer can still be sent in cleartext."""
+        self._peer_done = True
         if self._session is None or self.peer.tls_version is not None or self._closing:
             return False
         self._session.eof_received()
@@ -185,7 +167,11 @@ class Link(asyncio.Protocol):
             return
         self._closing = True
         self.resume_reading()
-        if self._transport.can_write_eof() and not self._transport.is_closing():
+        if (
+            not self._peer_done
+            and self._transport.can_write_eof()
+            and not self._transport.is_closing()
+        ):
             self._transport.write_eof()
             self.server.loop.call_later(linger, self.close)
         else:

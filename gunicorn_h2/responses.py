@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from h2.connection import H2Connection
-from h2.errors import ErrorCodes
 
 from .frames import HEADER_LENGTH
 from .scheduler import Scheduler
@@ -44,9 +43,13 @@ class Responses:
     # -- what the application answers ----------------------------------------------
 
     def add_informational(self, stream: Stream, fields: list[Field]) -> None:
-        """Queue a 1xx response; ``fields`` begins with `:status`."""
-        stream.informational.append(fields)
-        self._scheduler.add(stream)
+        """Queue a 1xx response; ``fields`` begins with `:status`.
+
+        Nothing once the head is on the wire: RFC 9110 section 15.2 has it come before.
+        """
+        if not stream.head_sent:
+            stream.informational.append(fields)
+            self._scheduler.add(stream)
 
     def add_head(self, stream: Stream, fields: list[Field]) -> None:
         """Queue the response's header block; ``fields`` begins with `:status`."""
@@ -120,6 +123,7 @@ class Responses:
             bare = ends and not (stream.queued or stream.trailers or stream.failed)
             h2.send_headers(stream.id, stream.head, end_stream=bare)
             stream.head = None
+            stream.head_sent = True
             used += HEADER_LENGTH
             if bare:
                 self._completed(stream)
@@ -146,11 +150,9 @@ class Responses:
                 self._scheduler.remove(stream)
             return used
         if ends:
-            if stream.failed:
-                h2.reset_stream(stream.id, ErrorCodes.INTERNAL_ERROR)
-            elif stream.trailers:
+            if stream.trailers:
                 h2.send_headers(stream.id, stream.trailers, end_stream=True)
-            else:
+            elif not stream.failed:
                 h2.end_stream(stream.id)
             self._completed(stream)
             return used + HEADER_LENGTH

@@ -29,6 +29,7 @@ class Stream:
         "exchange",
         "failed",
         "head",
+        "head_sent",
         "id",
         "incremental",
         "informational",
@@ -65,6 +66,7 @@ class Stream:
         self.informational: list[list[Field]] = []
         #: The response's fields, `:status` first, until they are on the wire.
         self.head: list[Field] | None = None
+        self.head_sent = False
         #: Body parts not sent yet, and their total length in bytes.
         self.outbox: deque[bytes | memoryview] = deque()
         self.queued = 0

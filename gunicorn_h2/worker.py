@@ -11,9 +11,11 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 from typing import Any
 
 from gunicorn import sock as gunicorn_sock
+from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.workers.base import Worker
 
@@ -56,7 +58,11 @@ class H2Worker(Worker):  # type: ignore[misc]
         if self.cfg.is_ssl:
             # Before Gunicorn takes the worker for booted: a certificate that
             # cannot be loaded must stop the start, not respawn for ever.
-            self._tls = tls_context(self.cfg)
+            try:
+                self._tls = tls_context(self.cfg)
+            except (OSError, ValueError) as error:
+                self.log.critical("%s", _tls_problem(self.cfg, error))
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
         super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -145,6 +151,19 @@ def tls_context(cfg: Any) -> ssl.SSLContext:
         context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
+
+
+def _tls_problem(cfg: Any, error: Exception) -> str:
+    """One line for the operator; what OpenSSL says names neither the file nor the way out."""
+    path = cfg.keyfile or cfg.certfile
+    try:
+        with open(path, "rb") as file:
+            encrypted = b"ENCRYPTED" in file.read()
+    except OSError:
+        encrypted = False
+    if encrypted:
+        return f"TLS: the key in {path} is encrypted: decrypt it, or do so in the ssl_context hook"
+    return f"TLS: cannot use certfile {cfg.certfile} with keyfile {cfg.keyfile}: {error}"
 
 
 def _suites(context: ssl.SSLContext) -> list[str]:

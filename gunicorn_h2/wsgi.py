@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http.errors import NoMoreData
+from gunicorn.http.errors import InvalidHeader, InvalidHeaderName, NoMoreData
 from gunicorn.http.wsgi import Response
 
 from . import environ
+from .extensions import Extensions
 from .fields import CONNECTION_SPECIFIC, RequestHead
 from .handoff import ClientDisconnected, Exchange, RequestBody, RequestTimeout
 from .peer import ErrorPage, Peer, RequestSocket
@@ -29,40 +30,70 @@ from .stream import Field
 _STATUS = re.compile(r"[2-9][0-9]{2}(?: [ \t\x21-\x7e\x80-\xff]*)?")
 #: As nginx logs it: the client cancelled before there was a status.
 _CANCELLED = "499 Client Closed Request"
+_TIMED_OUT = "408 Request Timeout"
 
 
 class ShortResponse(Exception):
     """The application sent less than its Content-Length."""
 
 
-class Http2Response(Response):  # type: ignore[misc]
-    """Gunicorn's response, leaving as a stream's fields and data instead of bytes."""
+class CheckedResponse(Response):  # type: ignore[misc]
+    """Gunicorn's response, where PEP 3333 and HTTP are stricter than it is."""
 
     def __init__(self, req: Any, sock: Any, cfg: Any, exchange: Exchange) -> None:
         super().__init__(req, sock, cfg)
         self._exchange = exchange
         self.headers_sent: bool
+
+    def can_sendfile(self) -> bool:
+        """Never: the bytes have to be framed and counted, and the socket is the loop's."""
+        return False
+
+    @property
+    def _bodyless(self) -> bool:
+        """RFC 9110 section 6.4.1: no content, whatever the application yields."""
+        return self.req.method == "HEAD" or self.status_code in (204, 304)
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; what exceeds Content-Length is cut off."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"{data!r:.100} is not a byte string")
+        if not data:
+            # PEP 3333: the fields wait for the first non-empty part. But an application
+            # that yields these to wait for something must learn that nobody waits for it.
+            self._exchange.check()
+            return
+        self.send_headers()
+        if not self._bodyless:
+            self._write_part(data)
+
+    def _write_part(self, data: bytes) -> None:
+        super().write(data)
+
+    def close(self) -> None:
+        """The application is done: see that it has sent what it announced."""
+        super().close()
+        self._check_length()
+
+    def _check_length(self) -> None:
+        if self.response_length is not None and not self._bodyless:
+            missing = self.response_length - self.sent
+            if missing > 0:
+                raise ShortResponse(f"{missing} bytes less than the Content-Length were sent")
+
+
+class Http2Response(CheckedResponse):
+    """A response that leaves as a stream's fields and data instead of bytes."""
+
+    def __init__(self, req: Any, sock: Any, cfg: Any, exchange: Exchange) -> None:
+        super().__init__(req, sock, cfg, exchange)
         #: False while a part need not be pushed out at once, since the next
         #: follows without the application having to work for it.
         self.push = True
-        self.trailers: list[Field] = []
 
     def is_chunked(self) -> bool:
         """Never: RFC 9113 section 8.2.2."""
         return False
-
-    def can_sendfile(self) -> bool:
-        """Never: the bytes have to be framed."""
-        return False
-
-    def early_hints(self, headers: list[tuple[str, str]]) -> None:
-        """`wsgi.early_hints`: send a 103 (RFC 8297); nothing once the response has begun."""
-        if self.headers_sent:
-            return
-        hints = Response(self.req, self.sock, self.cfg)
-        hints.process_headers(headers)
-        fields = _encode(hints.headers)
-        self._exchange.send_informational([(b":status", b"103"), *fields])
 
     def send_headers(self) -> None:
         """Hand the response's fields over, once."""
@@ -81,35 +112,18 @@ class Http2Response(Response):  # type: ignore[misc]
         self._exchange.send_head(fields)
         self.headers_sent = True
 
-    @property
-    def _bodyless(self) -> bool:
-        """RFC 9110 section 6.4.1: no content, whatever the application yields."""
-        return self.req.method == "HEAD" or self.status_code in (204, 304)
-
-    def write(self, data: bytes) -> None:
-        """Send a part of the body; what exceeds Content-Length is cut off."""
-        if not isinstance(data, bytes):
-            raise TypeError(f"{data!r:.100} is not a byte string")
-        if not data:
-            # PEP 3333: the fields wait for the first non-empty part.
-            return
-        self.send_headers()
-        if self._bodyless:
-            return
+    def _write_part(self, data: bytes) -> None:
         if self.response_length is not None:
             data = data[: self.response_length - self.sent]
         if data:
             self.sent += len(data)
             self._exchange.send_data(data, self.push)
 
-    def close(self) -> None:
+    def end(self, trailers: list[Field]) -> None:
         """The application is done: end the stream."""
         self.send_headers()
-        if self.response_length is not None and not self._bodyless:
-            missing = self.response_length - self.sent
-            if missing > 0:
-                raise ShortResponse(f"{missing} bytes less than the Content-Length were sent")
-        self._exchange.end_response(self.trailers)
+        self._check_length()
+        self._exchange.end_response([] if self._bodyless else trailers)
 
 
 def _encode(headers: list[tuple[str, str]]) -> list[Field]:
@@ -123,6 +137,19 @@ def _encode(headers: list[tuple[str, str]]) -> list[Field]:
         if lower not in CONNECTION_SPECIFIC and lower != b"content-length":
             fields.append((lower, value.encode("latin-1")))
     return fields
+
+
+class StreamedBody(io.BufferedReader):
+    """`wsgi.input` of a body without Content-Length: what is there is not held back.
+
+    ``read(size)`` returns as soon as any of it can be read, so that an application may
+    answer a message before the next one is sent; b"" is the end. A body with a
+    Content-Length is read in full, as applications that know its size expect.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most ``size`` bytes, or everything to the end of the body."""
+        return self.read1(size) if size is not None and size > 0 else super().read(size)
 
 
 class Serving(ABC):
@@ -142,6 +169,9 @@ class Serving(ABC):
         self.req: Any = None
         self.resp: Any = None
         self.environ: dict[str, Any] = {}
+        self.extensions = Extensions(
+            exchange, self._begun, self._send_hints, self.request_trailers
+        )
 
     @abstractmethod
     def parse(self) -> None:
@@ -150,6 +180,14 @@ class Serving(ABC):
     @abstractmethod
     def prepare(self) -> None:
         """Set `resp` and `environ`."""
+
+    @abstractmethod
+    def end_response(self, trailers: list[Field]) -> None:
+        """The application has returned everything."""
+
+    @abstractmethod
+    def request_trailers(self) -> list[tuple[str, str]]:
+        """The fields that followed the body, once it has been read: names in lower case."""
 
     @abstractmethod
     def answer_error(self, error: BaseException) -> None:
@@ -169,14 +207,26 @@ class Serving(ABC):
         except (ClientDisconnected, NoMoreData) as error:
             self.log.debug("Request of %s ended early: %s", self.peer.log_address, error)
             self.exchange.fail_response()
-        except (Exception, SystemExit) as error:
-            if self.resp is not None and self.resp.headers_sent:
-                self.log.exception("Error handling request %s %s", self.req.method, self.req.uri)
-                self.exchange.fail_response()
-            else:
-                self.answer_error(error)
+        except BaseException as error:
+            # All of them: on this thread a KeyboardInterrupt or a CancelledError can only
+            # be the application's, and its client must not wait for ever.
+            self._fail(error)
         finally:
             self.exchange.finish(result)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._begun():
+            try:
+                self.answer_error(error)
+            except BaseException:
+                self.exchange.fail_response()
+                raise
+            return
+        if isinstance(error, RequestTimeout):
+            self.log.debug("Request of %s timed out: %s", self.peer.log_address, error)
+        else:
+            self.log.exception("Error handling request %s %s", self.req.method, self.req.uri)
+        self.exchange.fail_response()
 
     def respond(self) -> None:
         """Run the application with the hooks and the log line around it."""
@@ -184,6 +234,7 @@ class Serving(ABC):
         try:
             self.cfg.pre_request(self.worker, self.req)
             self.prepare()
+            self.environ.update(self.extensions.keys())
             self._run_application(started)
         finally:
             try:
@@ -199,12 +250,13 @@ class Serving(ABC):
                 raise ClientDisconnected("cancelled before the application ran")
             parts = self.worker.wsgi(self.environ, self._start_response)
             self._send(parts)
-        except (ClientDisconnected, NoMoreData):
+        except (ClientDisconnected, NoMoreData, RequestTimeout) as error:
             if not self.resp.headers_sent:
-                self.resp.status = _CANCELLED
+                timed_out = isinstance(error, RequestTimeout)
+                self.resp.status = _TIMED_OUT if timed_out else _CANCELLED
             self._log_access(started)
             raise
-        except (Exception, SystemExit):
+        except BaseException:
             # Before the head was sent, Gunicorn's handle_error writes the line.
             if self.resp.headers_sent:
                 self._log_access(started)
@@ -213,6 +265,8 @@ class Serving(ABC):
             self._log_access(started)
         finally:
             if hasattr(parts, "close"):
+                # Applications put there what their clients should not wait for.
+                self.exchange.push()
                 parts.close()
 
     def _send(self, parts: Any) -> None:
@@ -221,7 +275,7 @@ class Serving(ABC):
         else:
             for part in parts:
                 self.resp.write(part)
-        self.resp.close()
+        self.end_response(self.extensions.trailers)
 
     def _start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         """PEP 3333, where older Gunicorns are laxer than the newest."""
@@ -231,7 +285,22 @@ class Serving(ABC):
             # The fields given before are replaced, not added to.
             self.resp.headers.clear()
             self.resp.response_length = None
-        return self.resp.start_response(status, headers, exc_info)
+        try:
+            write = self.resp.start_response(status, headers, exc_info)
+        except (InvalidHeader, InvalidHeaderName) as error:
+            # Gunicorn before 27 takes it for a fault of the client, and shows it to the client.
+            raise ValueError(f"invalid response field: {error}") from error
+        if self.resp.response_length is not None and self.resp.response_length < 0:
+            raise ValueError("negative Content-Length")
+        return write
+
+    def _send_hints(self, fields: list[Field]) -> None:
+        # RFC 9110 section 15.2: not to a client of HTTP/1.0.
+        if self.req.version >= (1, 1):
+            self.exchange.send_informational([(b":status", b"103"), *fields])
+
+    def _begun(self) -> bool:
+        return self.resp is not None and bool(self.resp.headers_sent)
 
     def _log_access(self, started: datetime) -> None:
         self.log.access(self.resp, self.req, self.environ, datetime.now() - started)
@@ -257,7 +326,11 @@ class ServeHttp2(Serving):
 
     def parse(self) -> None:
         """Read the request from the fields, and its body from the exchange."""
-        body = io.BufferedReader(RequestBody(self.exchange)) if self._has_body else io.BytesIO()
+        body: io.BufferedIOBase = io.BytesIO()
+        if self._has_body:
+            sized = self._head.content_length is not None
+            reader = io.BufferedReader if sized else StreamedBody
+            body = reader(RequestBody(self.exchange))
         self.req = environ.Http2Request(
             self.cfg, self._head, self.peer.client, body, self._stream_id
         )
@@ -269,8 +342,16 @@ class ServeHttp2(Serving):
         _, self.environ = environ.build(
             self.req, sock, self.peer.client, self.peer.server, self.cfg, self.multithread
         )
-        self.environ["wsgi.early_hints"] = self.resp.early_hints
         self.environ["gunicorn_h2.stream_id"] = self._stream_id
+
+    def end_response(self, trailers: list[Field]) -> None:
+        """End the stream, with the trailers if there are any."""
+        self.resp.end(trailers)
+
+    def request_trailers(self) -> list[tuple[str, str]]:
+        """As they came with END_STREAM."""
+        trailers = self.exchange.trailers
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in trailers]
 
     def _send(self, parts: Any) -> None:
         # A list or tuple has its parts ready: one wake-up at the end will do.

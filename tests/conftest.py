@@ -14,7 +14,7 @@ from tests.support.certs import Certs, make_certs
 from tests.support.server import Server
 
 #: Set where everything is installed: there, a skipped test is a hole in the suite.
-NO_SKIP = os.environ.get("GUNICORN_H2_TESTS_NO_SKIP") == "1"
+NO_SKIP = os.environ.get("GUNICORN_TESTS_NO_SKIP") == "1"
 
 #: How the reasons of such skips begin; the second is pytest.importorskip's.
 MISSING = (MISSING_TOOL, "could not import ")
@@ -88,4 +88,4 @@ def _fail_if_missing(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2].removeprefix("Skipped: ")
         if reason.startswith(MISSING):
             report.outcome = "failed"
-            report.longrepr = f"{reason} (GUNICORN_H2_TESTS_NO_SKIP is set)"
+            report.longrepr = f"{reason} (GUNICORN_TESTS_NO_SKIP is set)"

@@ -24,7 +24,7 @@ LAYERS = (
     ("connection",),
     ("environ",),
     ("handoff",),
-    ("peer", "server"),
+    ("peer", "server", "extensions"),
     ("wsgi", "session"),
     ("http1", "http2"),
     ("protocol",),

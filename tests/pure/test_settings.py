@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -504,7 +503,9 @@ def test_wrong_text_in_the_environment(start: Start, variable: str, text: str) -
     assert len(said) < 250
 
 
-@pytest.mark.parametrize("suffix", ["SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR"])
+@pytest.mark.parametrize(
+    "suffix", ["SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR"]
+)
 def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting(
     start: Start, suffix: str
 ) -> None:

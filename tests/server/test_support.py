@@ -225,11 +225,11 @@ def test_a_missing_tool_skips_unless_that_is_forbidden(
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.conftest", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "GUNICORN_H2_TESTS_NO_SKIP": str(int(no_skip))},
+        env={**os.environ, "GUNICORN_TESTS_NO_SKIP": str(int(no_skip))},
         capture_output=True,
         text=True,
         timeout=60,
     )
     failed = "1 error" if where == "module" else "1 failed"
     assert (failed if no_skip else "1 skipped") in run.stdout
-    assert ("(GUNICORN_H2_TESTS_NO_SKIP is set)" in run.stdout) == no_skip
+    assert ("(GUNICORN_TESTS_NO_SKIP is set)" in run.stdout) == no_skip

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 #: How every skip for something that could have been installed begins, so that
-#: ``GUNICORN_H2_TESTS_NO_SKIP=1`` can tell it from a skip with a real reason.
+#: ``GUNICORN_TESTS_NO_SKIP=1`` can tell it from a skip with a real reason.
 MISSING_TOOL = "missing tool: "
 
 

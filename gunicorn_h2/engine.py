@@ -1,0 +1,150 @@
+"""h2, set up for one connection of ours, with what goes in and out of it kept in order.
+
+Pure, called on the loop thread. h2 keeps the state machines and the windows (RFC
+9113 sections 5 and 6). In here is what makes it fit: what it is told of our
+SETTINGS, a decoder that leaves header fields to us, bounds on what it remembers,
+frames that we write among its own, and the one place where its exceptions become
+ours.
+"""
+
+from __future__ import annotations
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import Event, SettingsAcknowledged
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import SettingsFrame
+
+from .fields import FieldDecoder
+from .frames import HEADER_LENGTH, ConnectionFault
+from .settings import Settings as WorkerSettings
+
+#: What h2 assumes of a peer until its SETTINGS say otherwise (RFC 9113 section 6.5.2).
+_DEFAULT_WINDOW = 65_535
+_GOAWAY_LENGTH = HEADER_LENGTH + 8
+_RST_STREAM_LENGTH = HEADER_LENGTH + 4
+
+
+class Engine(H2Connection):
+    """The server's side of one connection, in h2's eyes. Owned by L.
+
+    Bytes go in by `feed`, `write` and h2's own methods; they come out by `take`.
+    """
+
+    #: Closed streams to remember; h2's own number would let a peer hold megabytes.
+    MAX_CLOSED_STREAMS = 1_000
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_inbound_headers=False,
+                normalize_inbound_headers=False,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        #: Frames to send that h2 has let go of.
+        self._outgoing = bytearray()
+        self.fields = FieldDecoder()
+        self.decoder = self.fields
+        self._greet(settings)
+
+    def _greet(self, settings: WorkerSettings) -> None:
+        """Queue our SETTINGS.
+
+        The frame is our own so that h2 does not hold the peer to limits which the
+        peer cannot know before it has ACKed them, and answers a stream beyond
+        MAX_CONCURRENT_STREAMS with nothing: refusing it is not for h2 to do.
+        """
+        window = settings.initial_window_size
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_FRAME_SIZE: settings.max_frame_size,
+                SettingCodes.INITIAL_WINDOW_SIZE: max(window, _DEFAULT_WINDOW),
+            },
+        )
+        self.max_inbound_frame_size = settings.max_frame_size
+        self.initiate_connection()
+        self.clear_outbound_data_buffer()
+        self.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = window
+        frame = SettingsFrame(
+            0,
+            settings={
+                SettingCodes.MAX_CONCURRENT_STREAMS: settings.max_concurrent_streams,
+                SettingCodes.INITIAL_WINDOW_SIZE: window,
+                SettingCodes.MAX_FRAME_SIZE: settings.max_frame_size,
+                SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_header_list_size,
+            },
+        )
+        self.write(frame.serialize())
+        extra = settings.connection_window_size - _DEFAULT_WINDOW
+        if extra > 0:
+            self.increment_flow_control_window(extra)
+
+    # -- in ---------------------------------------------------------------------
+
+    def feed(self, raw: bytes) -> list[Event]:
+        """Show bytes to h2.
+
+        :raises ConnectionFault: h2 complains; it is of no use from here on.
+        """
+        try:
+            return self.receive_data(raw)
+        except ProtocolError as error:
+            # The last that h2 has queued is a GOAWAY. Ours will say the same, but
+            # counts the streams as we see them.
+            self._outgoing += self.data_to_send()[:-_GOAWAY_LENGTH]
+            raise ConnectionFault(error.error_code, type(error).__name__) from error
+
+    def feed_unanswered(self, raw: bytes) -> None:
+        """Show h2 a frame for a stream that we have reset.
+
+        It keeps HPACK and the connection's window in order. The RST_STREAM that it
+        answers with is held back: the peer could not know yet (RFC 9113 section 5.1).
+        """
+        self._outgoing += self.data_to_send()
+        self.feed(raw)
+        self._outgoing += self.data_to_send()[:-_RST_STREAM_LENGTH]
+
+    def feed_settings(self, raw: bytes) -> list[Event]:
+        """Show h2 a SETTINGS frame, and mend what hpack makes of a table size in it."""
+        events = self.feed(raw)
+        changes = self.encoder.table_size_changes
+        if changes:
+            # RFC 7541 section 4.2: the next header block tells the smallest and the
+            # last. hpack would tell all of them, or none where the last was no change.
+            self.encoder.header_table.resized = True
+            if len(changes) > 1:
+                changes[:] = [min(changes), changes[-1]]
+        if any(isinstance(event, SettingsAcknowledged) for event in events):
+            self._give_credit_back()
+        return events
+
+    def _give_credit_back(self) -> None:
+        """Our SETTINGS hold now: give back what is due under the windows they made smaller.
+
+        h2 looks at that when a stream's data is acknowledged, but where all of it
+        was before, and the peer may send no more, there is no next time.
+        """
+        for stream in self.streams.values():
+            if stream.open:
+                for frame in stream.acknowledge_received_data(0):
+                    self.write(frame.serialize())
+
+    # -- out --------------------------------------------------------------------
+
+    def write(self, frame: bytes) -> None:
+        """Queue a frame that h2 need not know of, after those it has queued."""
+        self._outgoing += self.data_to_send()
+        self._outgoing += frame
+
+    def take(self) -> bytes:
+        """All that is to be sent."""
+        self._outgoing += self.data_to_send()
+        taken = bytes(self._outgoing)
+        self._outgoing.clear()
+        return taken
