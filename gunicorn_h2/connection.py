@@ -264,7 +264,10 @@ class Connection:
             self._peer_fault(stream, now)
             return
         stream.body_ended = True
-        self._handler.body_ended(stream, trailers)
+        if stream.completed_at is None:
+            self._handler.body_ended(stream, trailers)
+        else:
+            self._close(stream)
 
     def _receive_window_update(self, frame: Frame, now: float) -> None:
         increment = int.from_bytes(frame.payload, "big") & 0x7FFFFFFF
@@ -421,11 +424,15 @@ class Connection:
         self._control.earn(2)
         self._handler.bytes_sent(stream, count)
 
-    def _complete(self, stream: Stream) -> None:
+    def _complete(self, stream: Stream, now: float) -> None:
         if stream.failed:
             self._send_reset(stream.id, ErrorCodes.INTERNAL_ERROR)
-        elif not stream.body_ended:
-            # RFC 9113 section 8.1: the response stands, the rest of the request
-            # is not wanted.
-            self._send_reset(stream.id, ErrorCodes.NO_ERROR)
-        self._close(stream)
+            self._close(stream)
+        elif stream.body_ended:
+            self._close(stream)
+        else:
+            # RFC 9113 section 8.1 allows for RST_STREAM(NO_ERROR) at once, but clients
+            # that are still sending then lose the response: first let them finish.
+            self.responses.forget(stream)
+            self.discard_body(stream)
+            stream.completed_at = now

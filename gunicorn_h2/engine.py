@@ -106,7 +106,6 @@ class Engine(H2Connection):
         It keeps HPACK and the connection's window in order. The RST_STREAM that it
         answers with is held back: the peer could not know yet (RFC 9113 section 5.1).
         """
-        self._outgoing += self.data_to_send()
         self.feed(raw)
         self._outgoing += self.data_to_send()[:-_RST_STREAM_LENGTH]
 

@@ -25,6 +25,8 @@ _DRAIN_PING_TIMEOUT = 2.0
 #: How long a drained connection waits for its peer to close, in seconds.
 _LINGER = 1.0
 
+#: How long the rest of a request is taken and dropped after its response, in seconds.
+_DISCARD_TIMEOUT = 2.0
 #: How long a peer may take to read why its connection was ended, in seconds.
 _FAILED_CLOSE_TIMEOUT = 0.5
 
@@ -140,6 +142,10 @@ class Http2Session:
     def _tick_stream(self, stream: Stream, now: float) -> None:
         settings = self._settings
         exchange: Exchange = stream.exchange
+        if stream.completed_at is not None:
+            if now - stream.completed_at > _DISCARD_TIMEOUT:
+                self._connection.reset(stream, ErrorCodes.NO_ERROR)
+            return
         if (
             stream.queued
             and settings.write_timeout
@@ -283,8 +289,6 @@ class Http2Session:
 
     def finished(self, exchange: Exchange, result: Any) -> None:
         """The thread is done: what the application left unread is given back."""
-        # Nobody is left to answer, if an escaped exception ended the thread's work.
-        self.response_failed(exchange, None)
         stream = self._stream(exchange)
         if stream is not None:
             self._connection.discard_body(stream)

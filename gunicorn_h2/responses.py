@@ -31,7 +31,7 @@ class Responses:
         self,
         h2: H2Connection,
         sent: Callable[[Stream, int], None],
-        completed: Callable[[Stream], None],
+        completed: Callable[[Stream, float], None],
     ) -> None:
         self._h2 = h2
         self._sent = sent
@@ -126,7 +126,7 @@ class Responses:
             stream.head_sent = True
             used += HEADER_LENGTH
             if bare:
-                self._completed(stream)
+                self._completed(stream, now)
                 return used
         if stream.queued:
             window = min(h2.local_flow_control_window(stream.id), stream.queued)
@@ -143,7 +143,7 @@ class Responses:
             self._sent(stream, len(data))
             used += len(data)
             if last:
-                self._completed(stream)
+                self._completed(stream, now)
             elif stream.queued:
                 self._scheduler.rotate(stream)
             elif not ends:
@@ -154,7 +154,7 @@ class Responses:
                 h2.send_headers(stream.id, stream.trailers, end_stream=True)
             elif not stream.failed:
                 h2.end_stream(stream.id)
-            self._completed(stream)
+            self._completed(stream, now)
             return used + HEADER_LENGTH
         self._scheduler.remove(stream)
         return used

@@ -204,7 +204,7 @@ class Settings:
         " each `h2_flood_interval`.")
     max_control_frames: int = _row("h2_max_control_frames", "integer", 1_000, 10, 10_000_000,
         doc="Frames other than DATA and HEADERS that one connection may send in each"
-        " `h2_flood_interval`; every frame of DATA, in or out, allows two more.")
+        " `h2_flood_interval`; every frame of DATA that is sent to it allows two more.")
     max_empty_data: int = _row("h2_max_empty_data", "integer", 100, 1, 10_000_000,
         doc="DATA frames without data that one connection may send in each `h2_flood_interval`.")
     flood_interval: float = _row("h2_flood_interval", "seconds", 10, 0.1, 3_600,

@@ -24,6 +24,7 @@ class Stream:
 
     __slots__ = (
         "body_ended",
+        "completed_at",
         "content_length",
         "discards_body",
         "exchange",
@@ -76,6 +77,8 @@ class Stream:
         self.failed = False
         #: Fields that follow the body; with them the stream ends.
         self.trailers: list[Field] = []
+        #: When the response was complete, while the body of the request still comes.
+        self.completed_at: float | None = None
         #: When a byte of the response last left, for the write timeout.
         self.last_progress = now
 
@@ -90,6 +93,8 @@ class Stream:
     @property
     def has_output(self) -> bool:
         """Whether there is anything to send, apart from what windows allow."""
+        if self.completed_at is not None:
+            return False
         return bool(
             self.informational or self.head is not None or self.queued or self.response_ended
         )

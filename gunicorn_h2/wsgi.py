@@ -15,7 +15,12 @@ from datetime import datetime
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http.errors import InvalidHeader, InvalidHeaderName, NoMoreData
+from gunicorn.http.errors import (
+    InvalidHeader,
+    InvalidHeaderName,
+    NoMoreData,
+    ParseException,
+)
 from gunicorn.http.wsgi import Response
 
 from . import environ
@@ -31,6 +36,8 @@ _STATUS = re.compile(r"[2-9][0-9]{2}(?: [ \t\x21-\x7e\x80-\xff]*)?")
 #: As nginx logs it: the client cancelled before there was a status.
 _CANCELLED = "499 Client Closed Request"
 _TIMED_OUT = "408 Request Timeout"
+#: Characters of what a peer sent that Gunicorn's complaint may repeat, in log and answer.
+_LONGEST_ECHO = 200
 
 
 class ShortResponse(Exception):
@@ -152,6 +159,13 @@ class StreamedBody(io.BufferedReader):
         return self.read1(size) if size is not None and size > 0 else super().read(size)
 
 
+def _shorten(error: ParseException) -> None:
+    """Keep a peer's kilobytes out of the log: Gunicorn's errors quote what they are about."""
+    for name, value in vars(error).items():
+        if isinstance(value, str) and len(value) > _LONGEST_ECHO:
+            setattr(error, name, value[:_LONGEST_ECHO] + "...")
+
+
 class Serving(ABC):
     """One request being served: from its head to the access log line.
 
@@ -216,6 +230,8 @@ class Serving(ABC):
 
     def _fail(self, error: BaseException) -> None:
         if not self._begun():
+            if isinstance(error, ParseException):
+                _shorten(error)
             try:
                 self.answer_error(error)
             except BaseException:

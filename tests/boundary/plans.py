@@ -20,6 +20,8 @@ class PlannedEscape(BaseException):
     """What a plan raises that no ``except Exception`` stops."""
 
 
+PLANNED = (Planned, PlannedEscape)
+
 Step = tuple[str, Any]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -109,7 +109,7 @@ def with_bench(
 class Body:
     """A response body whose `close` is the application's."""
 
-    def __init__(self, parts: list[bytes], close: Callable[[], Any]) -> None:
+    def __init__(self, parts: Iterable[bytes], close: Callable[[], Any]) -> None:
         self._parts = parts
         self.close = close
 
@@ -133,10 +133,9 @@ def test_an_exception_that_nothing_stops_ends_its_stream_and_no_other() -> None:
     async def test(bench: Bench) -> None:
         client = Client(bench)
         client.request("/escape")
-        await until(lambda: client.has(StreamReset))
-        assert client.of(StreamReset)[0].error_code == ErrorCodes.INTERNAL_ERROR
-        await until(lambda: bool(bench.escaped))
-        assert [type(error) for error in bench.escaped] == [Escape]
+        await until(lambda: client.has(StreamEnded))
+        assert dict(client.of(ResponseReceived)[0].headers)[":status"] == "500"
+        assert bench.escaped == []
         assert client.request("/fine") == 3
         await until(lambda: client.has(StreamEnded, 3))
 
@@ -168,15 +167,21 @@ def test_an_application_that_reads_after_its_response_does_not_wait_for_ever() -
 
 
 def test_the_end_of_a_response_does_not_wait_for_what_the_application_does_in_close() -> None:
-    gate = threading.Event()
+    sent, gate = threading.Event(), threading.Event()
 
     def app(_environ: dict[str, Any], start_response: Any) -> Any:
+        def parts() -> Iterator[bytes]:
+            yield b"response"
+            wait(sent)
+
         start_response("200 OK", [])
-        return Body([b"response"], lambda: wait(gate))
+        return Body(parts(), lambda: wait(gate))
 
     async def test(bench: Bench) -> None:
         client = Client(bench)
         client.request()
+        await until(lambda: client.has(DataReceived))
+        sent.set()
         await until(lambda: client.has(StreamEnded))
         assert not client.idle
         gate.set()
@@ -184,7 +189,7 @@ def test_the_end_of_a_response_does_not_wait_for_what_the_application_does_in_cl
     with_bench(app, test)
 
 
-def test_a_peer_that_shuts_down_before_its_body_is_complete_wakes_the_reader() -> None:
+def test_a_peer_that_closes_before_its_body_is_complete_wakes_the_reader() -> None:
     errors: list[BaseException] = []
     reading = threading.Event()
 
@@ -195,8 +200,7 @@ def test_a_peer_that_shuts_down_before_its_body_is_complete_wakes_the_reader() -
             environ["wsgi.input"].read()
         except OSError as error:
             errors.append(error)
-        start_response("400 Bad Request", [])
-        return [b"incomplete"]
+            raise
 
     async def test(bench: Bench) -> None:
         client = Client(bench)
@@ -205,11 +209,9 @@ def test_a_peer_that_shuts_down_before_its_body_is_complete_wakes_the_reader() -
         client.flush()
         await until(reading.is_set)
         client.transport.send_eof()
-        await until(lambda: client.has(StreamReset))
+        await until(lambda: client.idle)
         assert [type(error) for error in errors] == [ClientDisconnected]
-        # Only the peer's half is closed: it may still want its answer.
-        assert dict(client.of(ResponseReceived)[0].headers)[":status"] == "400"
-        await until(lambda: client.transport.lost)
+        await until(lambda: client.transport.take() == b"" and client.transport.lost)
 
     with_bench(app, test)
 
@@ -284,7 +286,7 @@ def test_encoder_table_sizes_that_were_overtaken_are_not_announced() -> None:
 
     async def test(bench: Bench) -> None:
         client = Client(bench)
-        for size in (100, 2_000, 0):
+        for size in (2_000, 0):
             client.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
             client.flush()
             client.receive()

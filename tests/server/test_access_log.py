@@ -14,6 +14,7 @@ import pytest
 from hyperframe.frame import HeadersFrame
 
 from tests.conftest import Serve
+from tests.support import gunicorn_version
 from tests.support.frames import RawClient
 from tests.support.http1 import Http1Client, request
 from tests.support.server import Server, wait_until
@@ -110,6 +111,10 @@ def test_every_atom(servers: tuple[Server, Server], ask: Any, name: str) -> None
         # gthread does not count what sendfile() sends.
         assert (mine["b"], mine["B"]) == ("300000", "300000")
         same -= {"b", "B"}
+    if gunicorn_version() < (27,) and name in ("head", "bad header"):
+        # Older ones count what HEAD does not send, and blame the client for the header.
+        assert (mine["s"], mine["B"]) == ("200" if name == "head" else "500", "0")
+        same -= {"s", "b", "B"}
     assert {atom: mine[atom] for atom in same} == {atom: theirs[atom] for atom in same}
     method, path, _, _ = REQUESTS[name]
     protocol = "HTTP/2.0" if ask is ask_http2 else "HTTP/1.1"
@@ -209,14 +214,14 @@ def test_refused_by_gunicorns_rules(serve: Serve) -> None:
 # -- where it goes ----------------------------------------------------------------------------
 
 
-LOGGER = '''
+LOGGER = """
 from gunicorn.glogging import Logger
 
 class OwnLogger(Logger):
     def access(self, resp, req, environ, request_time):
         self.info("OWN %s %s %s %s %s", resp.status, resp.sent, req.path,
                   environ["SERVER_PROTOCOL"], request_time.total_seconds() >= 0)
-'''
+"""
 
 
 def test_a_logger_class_of_ones_own(serve: Serve, tmp_path: Path) -> None:
@@ -262,7 +267,7 @@ def test_syslog(serve: Serve, datagrams: socket.socket, redirected: bool) -> Non
     server = serve(args=args if redirected else [*args, "--disable-redirect-access-to-syslog"])
     ask_http2(server, "GET", "/hello", [], None)
     ask_http2(server, "GET", "/raise", [], None)
-    pattern = r"GET /hello HTTP/2" if redirected else r"Error handling request GET /raise"
+    pattern = r"GET /hello HTTP/2" if redirected else r"Error handling request .*/raise"
     text = received(datagrams, pattern + "|GET /hello")
     assert re.search(pattern, text)
     assert ("gunicorn.tests.access" if redirected else "gunicorn.tests.error") in text

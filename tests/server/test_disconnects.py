@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from hyperframe.frame import DataFrame, HeadersFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
 from tests.conftest import Serve
 from tests.support import http_client, require_tool
@@ -58,6 +58,10 @@ def events(server: Server, request_id: str) -> list[str]:
     return told
 
 
+def wait_for_begin(server: Server, request_id: str) -> None:
+    wait_until(lambda: events(server, request_id), what="the application to begin")
+
+
 def wait_for_report(server: Server, path: str, request_id: str) -> None:
     """See the application report what it should, no more and no less."""
     wanted = REPORTS[path]
@@ -96,7 +100,7 @@ def test_application_learns_of_it(
         client.headers(1, method="POST", path=f"{path}?id={request_id}", end_stream=not body)
         if body:
             client.data(1, b"half a body")
-        wait_until(lambda: events(server, request_id), what="the application to begin")
+        wait_for_begin(server, request_id)
         leave(client)
         wait_for_report(server, path, request_id)
 
@@ -142,7 +146,7 @@ def test_application_learns_of_it_over_http1(
             client.send(request(url, "Content-Length: 99", method="POST") + b"half a body")
         else:
             client.send(request(url))
-        wait_until(lambda: events(server, request_id), what="the application to begin")
+        wait_for_begin(server, request_id)
         leave(client)
         wait_for_report(server, path, request_id)
 
@@ -154,7 +158,7 @@ def test_half_a_body_is_an_error_over_cleartext_http1(
     with Http1Client(server) as client:
         url = f"/wait-read?id={request_id}"
         client.send(request(url, "Content-Length: 99", method="POST") + b"half a body")
-        wait_until(lambda: events(server, request_id), what="the application to begin")
+        wait_for_begin(server, request_id)
         client.half_close()
         wait_until(lambda: len(events(server, request_id)) > 1, AT_ONCE, "the read to end")
     assert events(server, request_id)[1] == GONE
@@ -164,7 +168,7 @@ def test_siblings_go_on(server: Server, request_id: str) -> None:
     with RawClient(server).greet() as client:
         client.headers(1, path=f"/wait-yield?id={request_id}")
         client.headers(3, method="POST", path="/echo", end_stream=False)
-        wait_until(lambda: events(server, request_id), what="the application to begin")
+        wait_for_begin(server, request_id)
         client.rst(1, ErrorCode.CANCEL)
         wait_for_report(server, "/wait-yield", request_id)
         client.data(3, b"body", end_stream=True)
@@ -187,7 +191,7 @@ def test_a_request_that_waits_for_a_thread_is_not_run(serve: Serve, request_id: 
 def test_access_log_says_499_where_there_was_no_status(server: Server, request_id: str) -> None:
     with RawClient(server).greet() as client:
         client.headers(1, path=f"/wait-poll?id={request_id}")
-        wait_until(lambda: events(server, request_id), what="the application to begin")
+        wait_for_begin(server, request_id)
         client.rst(1, ErrorCode.CANCEL)
         server.wait_access_log(rf'"GET /wait-poll\?id={request_id} HTTP/2.0" 499 ')
 
@@ -195,7 +199,7 @@ def test_access_log_says_499_where_there_was_no_status(server: Server, request_i
 def test_access_log_says_499_over_http1(server: Server, request_id: str) -> None:
     with Http1Client(server) as client:
         client.send(request(f"/wait-poll?id={request_id}"))
-        wait_until(lambda: events(server, request_id), what="the application to begin")
+        wait_for_begin(server, request_id)
         abort(client)
         server.wait_access_log(rf'"GET /wait-poll\?id={request_id} HTTP/1.1" 499 ')
 
@@ -243,18 +247,31 @@ def wait_until_closed(server: Server, request_id: str) -> list[str]:
 def test_nothing_of_it_is_an_error(serve: Serve, request_id: str) -> None:
     server = serve(APP, threads=4)
     for path in REPORTS:
+        over_h2, over_h1 = f"{request_id}{path[1:]}-2", f"{request_id}{path[1:]}-1"
         with RawClient(server).greet() as client:
-            client.headers(1, method="POST", path=f"{path}?id={request_id}", end_stream=False)
-            client.want_idle()
+            client.headers(1, method="POST", path=f"{path}?id={over_h2}", end_stream=False)
+            wait_for_begin(server, over_h2)
             client.rst(1, ErrorCode.CANCEL)
-            client.want_idle()
+            client.want_idle(GoAwayFrame)
         with Http1Client(server) as http1:
-            http1.send(request(f"{path}?id={request_id}", "Content-Length: 9", method="POST"))
-            wait_until(lambda: events(server, request_id), what="the application to begin")
+            http1.send(request(f"{path}?id={over_h1}", "Content-Length: 9", method="POST"))
+            wait_for_begin(server, over_h1)
             abort(http1)
     ends = 2 * len(REPORTS)
-    wait_until(lambda: len(re.findall(r"/wait-.* 499 ", server.access_log())) == ends, what="ends")
+    wait_until(lambda: len(re.findall(r"POST /wait-", server.access_log())) == ends, what="ends")
     server.stop()
-    assert "Traceback" not in server.log()
-    assert "[ERROR]" not in server.log()
-    assert "[WARNING]" not in server.log()
+    for unwanted in ("Traceback", "[ERROR]", "[WARNING]"):
+        assert unwanted not in server.log()
+
+
+def test_example(serve: Serve) -> None:
+    server = serve("disconnects:app", args=["--chdir", "examples"])
+    with RawClient(server).greet() as client:
+        client.headers(1, path="/report")
+        client.headers(3, path="/events")
+        client.want(HeadersFrame, 3)
+        client.want(DataFrame, 3, data=b"data: 0\n\n")
+        client.rst(1, ErrorCode.CANCEL)
+        client.rst(3, ErrorCode.CANCEL)
+        server.wait_log(r"^report: given up after \d+ steps$")
+        server.wait_log(r"^events: closed after \d+ turns$")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlencode
@@ -68,7 +69,7 @@ def lines(head: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
-# -- early hints -------------------------------------------------------------------
+# -- early hints ----------------------------------------------------------------
 
 
 def test_hints_come_before_the_response(server: Server) -> None:
@@ -189,7 +190,7 @@ def test_nghttp_shows_hints(server: Server) -> None:
     assert statuses == ["103", "103", "200"]
 
 
-# -- 100-continue -------------------------------------------------------------------
+# -- 100-continue ---------------------------------------------------------------
 
 
 def test_100_is_sent_when_the_application_reads(server: Server) -> None:
@@ -280,7 +281,7 @@ def test_curl_waits_for_the_100(server: Server, certs: Certs) -> None:
     assert ("< HTTP/1.1 100 Continue" in log, body) == (False, "no, thanks")
 
 
-# -- trailers of the response ---------------------------------------------------------
+# -- trailers of the response ---------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["list", "generator", "callable", "sized", "empty"])
@@ -426,7 +427,7 @@ def test_httpx_passes_over_trailers(servers: dict[bool, Server], certs: Certs, w
             assert (response.http_version, response.text) == (wire.protocol, "body")
 
 
-# -- trailers of the request ------------------------------------------------------------
+# -- trailers of the request ----------------------------------------------------
 
 
 def test_request_trailers(server: Server) -> None:
@@ -470,3 +471,36 @@ def test_nghttp_sends_trailers(server: Server, tmp_path: Path) -> None:
     command = [require_tool("nghttp"), "--no-verify-peer", "--trailer=x-sum: 4"]
     output, _ = run([*command, f"--data={upload}", f"{server.url}/request-trailers"])
     assert json.loads(output) == {"trailers": [["x-sum", "4"]], "body": "body"}
+
+
+# -- the example and the README ----------------------------------------------
+
+
+def test_example(serve: Serve) -> None:
+    server = serve("early_hints:app", args=["--chdir", "examples"])
+    with RawClient(server).greet() as client:
+        response = client.request()
+        assert [text(each) for each in response.interim] == [
+            [(":status", "103"), ("link", "</style.css>; rel=preload; as=style")]
+        ]
+        assert b"/style.css" in response.body
+        assert client.request(path="/style.css").header("content-type") == "text/css"
+
+
+def test_readme_application(serve: Serve, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.rst").read_text()
+    code = re.search(
+        r"\.\. code-block:: python\n\n( +import hashlib\n.*?)\n\n::\n", readme, re.DOTALL
+    )
+    assert code is not None
+    (tmp_path / "checksum.py").write_text(textwrap.dedent(code[1]))
+    server = serve("checksum:app", args=["--chdir", str(tmp_path)])
+    with RawClient(server).greet() as client:
+        assert text(client.request("POST", body=b"hello").trailers)[1] == ("x-matches", "yes")
+        client.headers(3, method="POST", end_stream=False)
+        client.data(3, b"hello")
+        client.want(HeadersFrame, 3)
+        # Answered before the request has ended.
+        client.want(DataFrame, 3, data=b"HELLO")
+        client.headers(3, [("x-sha256", "0")])
+        assert text(client.response(3).headers)[1] == ("x-matches", "no")

@@ -140,32 +140,18 @@ def test_signals_to_a_worker(
         assert client.request(path="/hello").body == HELLO
 
 
-def test_abort_of_a_worker_that_hangs(serve: Serve, notes: Notes) -> None:
-    """The master's answer to a worker that hangs: `worker_abort` is where to look at it."""
-    server = serve(conf=notes.conf, args=["--timeout", "1"])
-    worker = server.worker_pid
-    os.kill(worker, signal.SIGSTOP)
-    server.wait_log("WORKER TIMEOUT", timeout=20)
-    os.kill(worker, signal.SIGCONT)
-    assert facts(notes.wait("worker_abort")[0], "worker") == (worker,)
-
-
 # -- of the requests ----------------------------------------------------------------------
 
 Ask = Callable[[Server, str, bytes | None, list[tuple[str, str]]], int]
 
 
-def ask_http2(
-    server: Server, path: str, body: bytes | None, fields: list[tuple[str, str]]
-) -> int:
+def ask_http2(server: Server, path: str, body: bytes | None, fields: list[tuple[str, str]]) -> int:
     with RawClient(server).greet() as client:
         method = "GET" if body is None else "POST"
         return client.request(method, path, body=body, extra=fields).status
 
 
-def ask_http1(
-    server: Server, path: str, body: bytes | None, fields: list[tuple[str, str]]
-) -> int:
+def ask_http1(server: Server, path: str, body: bytes | None, fields: list[tuple[str, str]]) -> int:
     lines = [f"{name}: {value}" for name, value in fields]
     with Http1Client(server) as client:
         client.send(request(path, *lines) if body is None else post(path, body, *lines))
@@ -187,10 +173,10 @@ WAYS = pytest.mark.parametrize(
 def test_hooks_of_a_request(serve: Serve, notes: Notes, worker_class: str, ask: Ask) -> None:
     server = serve(conf=notes.conf, worker_class=worker_class)
     worker = server.worker_pid
-    assert ask(server, "/hello?a=b", None, []) == 200
-    assert ask(server, "/echo", b"body", []) == 200
-    assert ask(server, "/status?code=404", None, []) == 404
-    notes.wait("post_request", 3)
+    requests = [("/hello?a=b", None, 200), ("/echo", b"body", 200), ("/status?code=404", None, 404)]
+    for number, (path, body, status) in enumerate(requests, 1):
+        assert ask(server, path, body, []) == status
+        notes.wait("post_request", number)
     assert [
         facts(each, "pid", "worker", "method", "path", "query") for each in notes.of("pre_request")
     ] == [
@@ -262,9 +248,7 @@ def test_post_request_after_a_cancelled_request(serve: Serve, notes: Notes) -> N
 
 
 @pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ"])
-def test_the_shorter_forms_of_post_request(
-    serve: Serve, tmp_path: Path, parameters: str
-) -> None:
+def test_the_shorter_forms_of_post_request(serve: Serve, tmp_path: Path, parameters: str) -> None:
     called = tmp_path / "called"
     conf = f"def post_request({parameters}):\n    open({str(called)!r}, 'w').write(req.path)\n"
     server = serve(conf=conf)

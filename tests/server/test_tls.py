@@ -20,7 +20,7 @@ from tests.support.frames import RawClient, ServerClosed
 from tests.support.http1 import Http1Client
 from tests.support.server import BootError, Server
 
-APP = '''
+APP = """
 import json
 
 def app(environ, start_response):
@@ -35,7 +35,7 @@ def app(environ, start_response):
     }).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
-'''
+"""
 
 #: TLS 1.2 suites for our certificate that RFC 9113 appendix A leaves over.
 ALLOWED = {

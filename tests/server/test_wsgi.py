@@ -24,15 +24,9 @@ from tests.support.frames import RawClient
 from tests.support.http1 import Http1Client, request
 from tests.support.server import Server, wait_until
 from tests.support.wire import ErrorCode
-from tests.support.wsgi_apps import (
-    BODY,
-    ERRORS,
-    HEADERS,
-    PARTS,
-    READS,
-    SECRET,
-    STATUSES,
-)
+from tests.support.wsgi_apps import READS
+from tests.support.wsgi_cases import BODY, PARTS, SECRET
+from tests.support.wsgi_faults import ERRORS, HEADERS, STATUSES
 
 ACCESS_LOG = ["--access-logformat", "%(q)s %(m)s %(H)s %(s)s %(B)s"]
 
@@ -128,8 +122,13 @@ def server(module_serve: Serve) -> Server:
 
 
 @pytest.fixture(params=PROTOCOLS)
-def site(server: Server, request: pytest.FixtureRequest) -> Site:
-    return Site(server, request.param)
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def site(server: Server, protocol: str) -> Site:
+    return Site(server, protocol)
 
 
 # -- good responses -----------------------------------------------------------------------
@@ -324,6 +323,40 @@ def want_500(site: Site, case: str, error: str, fields: Fields = ()) -> None:
     assert not [field for field in answer.fields if "injected" in field[0] + field[1].lower()]
     site.want_logged(500, 0)
     site.want_one_traceback(error)
+
+
+LONG = {
+    "method": ("A" * 3000, []),
+    "name": ("GET", [("a_" * 1500, "1")]),
+    "control characters": ("GET", [("x-a", "\x01" * 3000)]),
+    "expectation": ("GET", [("expect", "x" * 3000)]),
+    "script name": ("GET", [("script_name", "/" * 3000)]),
+}
+
+
+@pytest.mark.parametrize("which", LONG)
+def test_what_is_refused_is_not_repeated_at_length(
+    strict: Server, protocol: str, which: str
+) -> None:
+    method, fields = LONG[which]
+    answer = ask(strict, protocol, "/list", method=method, fields=fields)
+    if gunicorn_version() >= (27,):
+        assert answer.status in (400, 417, 500)
+    assert len(answer.body) < 1024
+    assert max(map(len, strict.log().splitlines())) < 1024
+
+
+@pytest.fixture(scope="module")
+def strict(module_serve: Serve) -> Server:
+    return module_serve(APP, args=["--header-map", "refuse"])
+
+
+def test_the_log_says_what_was_forgotten(server: Server) -> None:
+    site = Site(server, "h2")
+    for case in ("never_started", "never_started_and_empty"):
+        site.ask(case)
+        site.want_logged(500, 0)
+        site.want_one_traceback("did not call start_response()")
 
 
 # -- errors after the head ----------------------------------------------------------------

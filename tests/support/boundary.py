@@ -91,12 +91,12 @@ def on_loop(
 
 
 def thread_stacks() -> str:
-    """Where every thread of a pool stands, for the message of a failed test."""
+    """Where every busy thread of a pool stands, for the message of a failed test."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
         f"{names.get(ident)}:\n" + "".join(traceback.format_stack(frame)[-6:])
         for ident, frame in sys._current_frames().items()
-        if (names.get(ident) or "").startswith(POOL_PREFIX)
+        if (names.get(ident) or "").startswith(POOL_PREFIX) and frame.f_code.co_name != "_work"
     )
 
 
@@ -226,7 +226,7 @@ class MemoryTransport(asyncio.Transport):
         self._lost_planned = False
         #: What the peer has sent and the server has not been given: reading was paused.
         self._incoming: deque[bytes] = deque()
-        self._incoming_eof = False
+        self._eof_sent = self._eof_delivered = False
         #: `connection_lost` was called.
         self.lost = False
         #: Set with every write and with the loss: there is something to look at.
@@ -321,13 +321,14 @@ class MemoryTransport(asyncio.Transport):
         return taken
 
     def send(self, data: bytes) -> None:
-        """Bytes for the server."""
-        self._incoming.append(data)
-        self._deliver()
+        """Bytes for the server; none can follow the end of them."""
+        if data and not self._eof_sent:
+            self._incoming.append(data)
+            self._deliver()
 
     def send_eof(self) -> None:
         """The peer shuts its side down."""
-        self._incoming_eof = True
+        self._eof_sent = True
         self._deliver()
 
     def disconnect(self) -> None:
@@ -339,8 +340,10 @@ class MemoryTransport(asyncio.Transport):
     def _deliver(self) -> None:
         while self._incoming and self.is_reading():
             self._protocol.data_received(self._incoming.popleft())
-        if self._incoming_eof and not self._incoming and self.is_reading():
-            self._incoming_eof = False
+        if self._incoming or self._eof_delivered or not self.is_reading():
+            return
+        if self._eof_sent:
+            self._eof_delivered = True
             if not self._protocol.eof_received():
                 self.close()
 

@@ -24,7 +24,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -69,7 +68,7 @@ def events(environ: WSGIEnvironment) -> list[str]:
     return _events.setdefault(parse_qs(environ["QUERY_STRING"])["id"][0], [])
 
 
-# -- early hints and 100-continue ------------------------------------------------
+# -- early hints and 100-continue -----------------------------------------------
 
 
 def hints(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -102,7 +101,7 @@ def ignore(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return reply(start_response, b"no, thanks", status="413 Content Too Large")
 
 
-# -- trailers ----------------------------------------------------------------------
+# -- trailers -------------------------------------------------------------------
 
 
 def trailers(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -131,8 +130,7 @@ def trailers_of(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
 
 def _parts_and_trailers(send: Callable[[list[tuple[str, str]]], None]) -> Iterator[bytes]:
-    for part in (b"bo", b"dy"):
-        yield part
+    yield from (b"bo", b"dy")
     send([("X-Sum", " 4 "), ("x-again", "1"), ("x-again", "2")])
 
 
@@ -147,7 +145,7 @@ def request_trailers(environ: WSGIEnvironment, start_response: StartResponse) ->
     return reply_json(start_response, {"trailers": trailers, "body": body})
 
 
-# -- full duplex -------------------------------------------------------------------
+# -- full duplex ----------------------------------------------------------------
 
 
 def duplex(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -163,7 +161,7 @@ def late_read(environ: WSGIEnvironment, start_response: StartResponse) -> Iterab
     yield b"%d" % len(environ["wsgi.input"].read())
 
 
-# -- disconnects ---------------------------------------------------------------------
+# -- disconnects ----------------------------------------------------------------
 
 
 def wait_read(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -1,0 +1,446 @@
+"""Every place where one switch of threads could lose a wake-up, tried one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from h2.events import StreamEnded
+
+from gunicorn_h2.handoff import ClientDisconnected, Exchange, Handoff, RequestTimeout
+from gunicorn_h2.settings import Settings
+from tests.boundary.pausing import Pause
+from tests.boundary.test_sessions import Client, with_bench
+from tests.support.boundary import (
+    GONE,
+    HANG,
+    Bench,
+    MemoryTransport,
+    Recorder,
+    on_loop,
+    until,
+    wait,
+)
+
+#: More lines than any of these scenarios runs: something would be wrong.
+TOO_MANY = 2_000
+#: Turns of the loop in which L does all that it can do by itself.
+TURNS = 4
+
+
+def at_every_line(scenario: Callable[[Pause], Awaitable[None]]) -> None:
+    """Run ``scenario`` with its pause before each line, until it no longer gets there."""
+
+    async def scenarios() -> None:
+        for at in range(TOO_MANY):
+            pause = Pause(at)
+            try:
+                await asyncio.wait_for(scenario(pause), HANG)
+            except BaseException as error:
+                raise AssertionError(f"paused before {pause.where}: {error!r}") from error
+            finally:
+                pause.let_go.set()
+            if not pause.reached.is_set():
+                assert at > 0, "nothing was observed"
+                return
+        raise AssertionError("the scenario does not end")
+
+    on_loop(scenarios(), limit=2 * HANG)
+
+
+def make_handoff(size: int = 1) -> Handoff:
+    return Handoff(asyncio.get_running_loop(), size, 100, _unexpected)
+
+
+def _unexpected() -> None:
+    raise AssertionError("a job raised")
+
+
+class Run:
+    """A function run on the pool, under observation."""
+
+    def __init__(self, handoff: Handoff, pause: Pause, function: Callable[[], Any]) -> None:
+        self.done = threading.Event()
+        self.result: Any = None
+        self._function = pause(function)
+        self._go = threading.Event()
+        assert handoff.submit("c", self)
+        # Not while L is in `submit`, with the lock.
+        self._go.set()
+
+    def __call__(self) -> None:
+        wait(self._go)
+        try:
+            self.result = self._function()
+        except OSError as error:
+            self.result = error
+        self.done.set()
+
+
+async def turn() -> None:
+    """Let L do all that it can do by itself."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+# -- posts and drains -----------------------------------------------------------------
+
+
+def test_no_post_is_lost_whenever_the_loop_drains() -> None:
+    async def scenario(pause: Pause) -> None:
+        handoff = make_handoff()
+        owner = Recorder()
+        exchange = Exchange(handoff, owner, 65_536)
+
+        def job() -> None:
+            for _ in range(3):
+                exchange.send_data(b"x")
+
+        run = Run(handoff, pause, job)
+        # L stands still until the thread does, then drains what there is.
+        while not (pause.reached.is_set() or run.done.is_set()):
+            pause.reached.wait(0.001)
+        await turn()
+        pause.let_go.set()
+        await owner.wait_for("data", 3)
+
+    at_every_line(scenario)
+
+
+def test_no_post_is_lost_wherever_the_loop_is_in_its_drain() -> None:
+    async def scenario(pause: Pause) -> None:
+        handoff = make_handoff()
+        owner = Recorder()
+        exchange = Exchange(handoff, owner, 65_536)
+        first, second, go = threading.Event(), threading.Event(), threading.Event()
+
+        def job() -> None:
+            exchange.send_data(b"first")
+            first.set()
+            wait(go)
+            exchange.send_data(b"second")
+            second.set()
+
+        def meanwhile() -> None:
+            go.set()
+            wait(second)
+
+        pause.instead = meanwhile
+        handoff.submit("c", job)
+        wait(first)
+        drain = handoff._drain
+        handoff._drain = pause(drain)  # type: ignore[method-assign]
+        # The wake-up that is under way has the unobserved function: call this one.
+        handoff._drain()
+        handoff._drain = drain  # type: ignore[method-assign]
+        if not pause.reached.is_set():
+            meanwhile()
+        await owner.wait_for("data", 2)
+
+    at_every_line(scenario)
+
+
+# -- reads ----------------------------------------------------------------------------
+
+WAKERS: dict[str, tuple[Callable[[Exchange], None], object]] = {
+    "data": (lambda exchange: exchange.feed(b"data", 4), b"data"),
+    "end": (lambda exchange: exchange.end_body([]), b""),
+    "fail_body": (lambda exchange: exchange.fail_body(RequestTimeout("late")), RequestTimeout),
+    "abort": (lambda exchange: exchange.abort(GONE), ClientDisconnected),
+}
+
+
+@pytest.mark.parametrize("waker", WAKERS)
+def test_no_waker_of_a_read_is_missed(waker: str) -> None:
+    wake, expected = WAKERS[waker]
+
+    async def scenario(pause: Pause) -> None:
+        handoff = make_handoff()
+        exchange = Exchange(handoff, Recorder(), 0)
+        run = Run(handoff, pause, exchange.read)
+        # Without the lock, which the thread may need.
+        while not (pause.reached.is_set() or exchange._waiting_since):
+            pause.reached.wait(0.001)
+        wake(exchange)
+        pause.let_go.set()
+        wait(run.done)
+        result = run.result
+        assert result == expected if isinstance(expected, bytes) else type(result) is expected
+        assert exchange.waiting_since is None
+
+    at_every_line(scenario)
+
+
+# -- writes ---------------------------------------------------------------------------
+
+
+def test_no_note_of_sent_bytes_is_missed() -> None:
+    async def scenario(pause: Pause) -> None:
+        handoff = make_handoff()
+        sent: list[int] = []
+
+        class Sender(Recorder):
+            def response_data(self, exchange: Exchange, data: bytes) -> None:
+                sent.append(len(data))
+                exchange.note_sent(len(data))
+
+        exchange = Exchange(handoff, Sender(), 0)
+
+        def job() -> None:
+            for _ in range(3):
+                exchange.send_data(b"abc")
+
+        run = Run(handoff, pause, job)
+        await until(lambda: pause.reached.is_set() or run.done.is_set())
+        await turn()
+        pause.let_go.set()
+        await until(run.done.is_set)
+        assert run.result is None and sent == [3, 3, 3]
+
+    at_every_line(scenario)
+
+
+def test_no_abort_is_missed_by_a_write() -> None:
+    async def scenario(pause: Pause) -> None:
+        handoff = make_handoff()
+        owner = Recorder()
+        exchange = Exchange(handoff, owner, 4)
+
+        def job() -> None:
+            exchange.send_head([])
+            exchange.send_data(b"abc")
+            # This one waits: nothing is ever sent.
+            exchange.send_data(b"abc")
+
+        run = Run(handoff, pause, job)
+        await until(lambda: pause.reached.is_set() or owner.count("data") == 2)
+        exchange.abort(GONE)
+        pause.let_go.set()
+        await until(run.done.is_set)
+        assert run.result is GONE
+
+    at_every_line(scenario)
+
+
+# -- the pool -------------------------------------------------------------------------
+
+
+def test_no_job_is_left_lying_when_a_thread_runs_out_of_work() -> None:
+    async def scenario(pause: Pause) -> None:
+        handoff = make_handoff(size=1)
+        go, second, third = threading.Event(), threading.Event(), threading.Event()
+
+        def first() -> None:
+            # Not while L is in `submit`, with the lock.
+            wait(go)
+            pause.watch_caller()
+
+        handoff.submit("a", first)
+        go.set()
+        while not (pause.reached.is_set() or handoff._idle):
+            pause.reached.wait(0.001)
+        assert handoff.submit("a", second.set)
+        assert handoff.submit("b", third.set)
+        pause.let_go.set()
+        wait(second)
+        wait(third)
+        await until(lambda: not handoff.busy)
+        assert handoff.queued == 0
+
+    at_every_line(scenario)
+
+
+# -- whole requests -------------------------------------------------------------------
+
+
+def app(environ: dict[str, Any], start_response: Any) -> Any:
+    """Reads in parts, and writes more than fits under the mark, before and after."""
+    head = environ["wsgi.input"].read(3)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield head
+    yield b"x" * 300
+    yield environ["wsgi.input"].read()
+
+
+SETTINGS = Settings(threads=2, high_water_mark=100)
+#: After these a body that is not complete will never be.
+FINAL = ("disconnect", "eof", "reset", "deadlines")
+CASES = [
+    *((event, True) for event in (*FINAL, "drain", "more")),
+    *((event, False) for event in FINAL),
+]
+
+
+class Hit:
+    """What happens to a connection while a thread stands still."""
+
+    def __init__(self, bench: Bench, pause: Pause, event: str, complete: bool) -> None:
+        bench.worker.wsgi = pause_app(pause)
+        self.bench = bench
+        self.pause = pause
+        self.event = event
+        self.body = b"body" if complete else b"bod"
+
+    async def run(self) -> None:
+        """Begin a request, hit it when its thread gets there, and let the thread go on."""
+        link, transport = self.connect()
+        while self.bench.running(link) and not self.pause.reached.is_set():
+            exchange = self.exchange(link._session)
+            if exchange is not None and exchange._waiting_since is not None:
+                # It waits for the rest of the body.
+                break
+            self.receive()
+            await asyncio.sleep(0)
+        self.hit(link, transport)
+        await turn()
+        self.pause.let_go.set()
+        while self.bench.running(link) or not self.complete():
+            self.receive()
+            if self.event == "deadlines":
+                # It was not waiting yet when it was hit.
+                self.hit(link, transport)
+            await asyncio.sleep(0)
+        transport.disconnect()
+
+    def hit(self, link: Any, transport: MemoryTransport) -> None:
+        match self.event:
+            case "disconnect":
+                transport.disconnect()
+            case "eof":
+                transport.send_eof()
+            case "deadlines":
+                link.tick(link.server.now() + 3_600)
+            case "drain":
+                link.drain()
+            case "reset":
+                self.reset()
+            case "more":
+                self.ask_more()
+
+    def connect(self) -> tuple[Any, MemoryTransport]:
+        raise NotImplementedError
+
+    def exchange(self, session: Any) -> Any:
+        """The request's exchange, or None once it is over."""
+        raise NotImplementedError
+
+    def receive(self) -> None:
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def ask_more(self) -> None:
+        raise NotImplementedError
+
+    def complete(self) -> bool:
+        """Whether all that is to be answered is."""
+        raise NotImplementedError
+
+
+class Http2Hit(Hit):
+    def connect(self) -> tuple[Any, MemoryTransport]:
+        self.client = Client(self.bench)
+        self.client.request(method="POST")
+        self.client.h2.send_data(1, self.body, end_stream=len(self.body) == 4)
+        self.client.flush()
+        return self.client.link, self.client.transport
+
+    def exchange(self, session: Any) -> Any:
+        stream = session._connection.streams.get(1)
+        return None if stream is None else stream.exchange
+
+    def receive(self) -> None:
+        if self.event in ("more", "reset"):
+            self.client.receive()
+        else:
+            # h2 takes GOAWAY for the end of everything.
+            self.client.transport.take()
+
+    def reset(self) -> None:
+        if not self.client.has(StreamEnded):
+            self.client.h2.reset_stream(1)
+            self.client.flush()
+
+    def ask_more(self) -> None:
+        self.client.request()
+
+    def complete(self) -> bool:
+        session: Any = self.client.link._session
+        done = session._connection.streams == {}
+        return done and (self.event != "more" or self.client.has(StreamEnded, 3))
+
+
+class Http1Hit(Hit):
+    def connect(self) -> tuple[Any, MemoryTransport]:
+        self.link, self.transport = self.bench.connect()
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+        self.transport.send(head + self.body)
+        self.received = bytearray()
+        return self.link, self.transport
+
+    def exchange(self, session: Any) -> Any:
+        return session._exchange
+
+    def receive(self) -> None:
+        self.received += self.transport.take()
+
+    def ask_more(self) -> None:
+        self.transport.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    def complete(self) -> bool:
+        session: Any = self.link._session
+        answers = self.received.count(b"\r\n0\r\n\r\n")
+        return session._exchange is None and (self.event != "more" or answers == 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "complete"),
+    [
+        (kind, event, complete)
+        for kind in (Http1Hit, Http2Hit)
+        for event, complete in CASES
+        if kind is Http2Hit or event != "reset"
+    ],
+)
+def test_a_request_lets_its_thread_go_whenever_it_is_hit(
+    kind: type[Hit], event: str, complete: bool
+) -> None:
+    async def hit(bench: Bench, pause: Pause) -> None:
+        await kind(bench, pause, event, complete).run()
+
+    run_hits(hit)
+
+
+def pause_app(pause: Pause) -> Callable[..., Any]:
+    """The application, whose thread is under observation once it is called."""
+
+    def observed(environ: dict[str, Any], start_response: Any) -> Any:
+        pause.watch_caller()
+        return app(environ, start_response)
+
+    return observed
+
+
+def run_hits(hit: Callable[[Bench, Pause], Awaitable[None]]) -> None:
+    """Run ``hit`` with its pause before each line that serves a request."""
+
+    async def test(bench: Bench) -> None:
+        for at in range(TOO_MANY):
+            pause = Pause(at)
+            try:
+                await asyncio.wait_for(hit(bench, pause), HANG)
+                await bench.check_pool()
+            except BaseException as error:
+                raise AssertionError(f"hit before {pause.where}: {error!r}") from error
+            finally:
+                pause.let_go.set()
+            assert bench.escaped == []
+            if not pause.reached.is_set():
+                return
+        raise AssertionError("the scenario does not end")
+
+    with_bench(app, test, settings=SETTINGS)
