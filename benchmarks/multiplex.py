@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    print(f"gunicorn {gunicorn.__version__}, one worker, one TLS connection, httpx, {rounds} rounds")
+    print(f"gunicorn {gunicorn.__version__}, one worker, one TLS connection, {rounds} rounds")
     with tempfile.TemporaryDirectory() as directory:
         certs = make_certs(Path(directory))
         for label, (worker_class, args) in SERVERS.items():

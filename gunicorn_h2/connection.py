@@ -39,6 +39,8 @@ from .scheduler import parse_priority
 from .settings import Settings
 from .stream import Field, Stream
 
+#: How long the rest of a request is taken and dropped after its response, in seconds.
+DISCARD_TIMEOUT = 2.0
 _MAX_STREAM_ID = 2**31 - 1
 #: RFC 9113 section 4.2: frames of this size must be taken.
 _LEAST_MAX_FRAME_SIZE = 16_384
@@ -241,6 +243,8 @@ class Connection:
         if self._is_gone(frame.stream_id):
             self._discard(frame.raw, frame.stream_id, now)
             return
+        if len(frame.raw) == frames.HEADER_LENGTH and frame.stream_id in self.streams:
+            self._h2.allow_empty_data(frame.stream_id)
         for event in self._h2.feed(frame.raw):
             if isinstance(event, StreamReset):
                 self._reset_by_h2(frame.stream_id, now)
@@ -368,7 +372,8 @@ class Connection:
         self._close(stream)
 
     def _send_reset(self, stream_id: int, code: ErrorCodes) -> None:
-        if not self.failed:
+        # What a peer sends after its response may be wrong, and end the stream as well.
+        if not self.failed and not self._h2.has_ended(stream_id):
             self._h2.reset_stream(stream_id, code)
             self._reset_lately.append(stream_id)
 
@@ -382,6 +387,12 @@ class Connection:
         """Nobody reads the body any more: give back what came, and what comes."""
         stream.discards_body = True
         self.credit(stream, stream.uncredited)
+
+    def tick(self, now: float) -> None:
+        """Reset the streams whose request goes on too long after its response."""
+        for stream in list(self.streams.values()):
+            if stream.completed_at is not None and now - stream.completed_at > DISCARD_TIMEOUT:
+                self.reset(stream, ErrorCodes.NO_ERROR)
 
     def ping(self, data: bytes) -> None:
         """Queue a PING with 8 bytes of ``data``."""

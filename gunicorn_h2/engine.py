@@ -134,6 +134,20 @@ class Engine(H2Connection):
                 for frame in stream.acknowledge_received_data(0):
                     self.write(frame.serialize())
 
+    def allow_empty_data(self, stream_id: int) -> None:
+        """Prepare for DATA without data, which needs no window (RFC 9113 section 6.9.1).
+
+        h2 minds it where our SETTINGS made the window smaller than what had been sent.
+        """
+        window = self.remote_flow_control_window(stream_id)
+        if window < 0:
+            self.increment_flow_control_window(-window, stream_id)
+
+    def has_ended(self, stream_id: int) -> bool:
+        """Whether both sides have ended or reset the stream, or it never was."""
+        stream = self.streams.get(stream_id)
+        return stream is None or stream.closed
+
     # -- out --------------------------------------------------------------------
 
     def write(self, frame: bytes) -> None:

@@ -25,8 +25,6 @@ _DRAIN_PING_TIMEOUT = 2.0
 #: How long a drained connection waits for its peer to close, in seconds.
 _LINGER = 1.0
 
-#: How long the rest of a request is taken and dropped after its response, in seconds.
-_DISCARD_TIMEOUT = 2.0
 #: How long a peer may take to read why its connection was ended, in seconds.
 _FAILED_CLOSE_TIMEOUT = 0.5
 
@@ -130,6 +128,7 @@ class Http2Session:
         block_started = connection.guard.block_started
         if block_started is not None and now - block_started > settings.header_timeout:
             connection.fail(ErrorCodes.ENHANCE_YOUR_CALM)
+        connection.tick(now)
         for stream in list(connection.streams.values()):
             self._tick_stream(stream, now)
         if connection.streams:
@@ -142,10 +141,6 @@ class Http2Session:
     def _tick_stream(self, stream: Stream, now: float) -> None:
         settings = self._settings
         exchange: Exchange = stream.exchange
-        if stream.completed_at is not None:
-            if now - stream.completed_at > _DISCARD_TIMEOUT:
-                self._connection.reset(stream, ErrorCodes.NO_ERROR)
-            return
         if (
             stream.queued
             and settings.write_timeout

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from h2.config import H2Configuration
@@ -25,8 +24,9 @@ from h2.events import (
 from h2.settings import SettingCodes, Settings
 
 from gunicorn_h2.protocol import Link
-from tests.boundary.plans import PLANNED, Plan, PlannedApp
-from tests.support.boundary import Bench, MemoryTransport
+from tests.boundary.bench import Bench, MemoryTransport
+from tests.boundary.http2_judge import Request, check_request, check_window
+from tests.boundary.plans import Plan, PlannedApp
 
 _EMPTY_DATA = b"\0\0\0\0"
 _HEADERS = 0x1
@@ -36,32 +36,6 @@ _LARGE = 1 << 20
 _WINDOW = 65_535
 #: Later than every deadline.
 _DEADLINES = 3_600.0
-
-
-@dataclass
-class Request:
-    """One stream, as its client knows it."""
-
-    id: int
-    plan: Plan
-    path: str
-    head_only: bool
-    #: Body bytes still to be sent, whose Content-Length may have been announced.
-    left: int
-    length: int | None
-    sent: bytearray = field(default_factory=bytearray, repr=False)
-    body_ended: bool = False
-    reset_by_us: bool = False
-    #: Something happened after which no certain response is due.
-    disturbed: bool = False
-    status: int | None = None
-    received: bytearray = field(default_factory=bytearray, repr=False)
-    ended: bool = False
-    reset_code: int | None = None
-
-    @property
-    def over(self) -> bool:
-        return self.ended or self.reset_code is not None or self.reset_by_us
 
 
 class Http2Peer:
@@ -86,6 +60,7 @@ class Http2Peer:
         #: The connection is not to survive: who caused that, or "".
         self.cut = ""
         self.going_away = False
+        self._server_may_close = False
         self._from_server = bytearray()
         self._owed = 0
         self._flush()
@@ -235,15 +210,13 @@ class Http2Peer:
         if self._settings_under_way:
             return
         self._settings_under_way = True
-        self.h2.update_settings(
-            rng.choice(
-                (
-                    {codes.INITIAL_WINDOW_SIZE: rng.choice((0, 1, 100, _WINDOW, 200_000))},
-                    {codes.MAX_FRAME_SIZE: rng.choice((16_384, 100_000))},
-                    {codes.HEADER_TABLE_SIZE: rng.choice((0, 100, 4_096))},
-                )
-            )
-        )
+        choices: dict[SettingCodes | int, tuple[int, ...]] = {
+            codes.INITIAL_WINDOW_SIZE: (0, 1, 100, _WINDOW, 200_000),
+            codes.MAX_FRAME_SIZE: (16_384, 100_000),
+            codes.HEADER_TABLE_SIZE: (0, 100, 4_096),
+        }
+        code = rng.choice(list(choices))
+        self.h2.update_settings({code: rng.choice(choices[code])})
 
     def _reprioritize(self) -> None:
         if self.requests:
@@ -262,6 +235,7 @@ class Http2Peer:
             self.rng.choice(closed).set()
 
     def _miss_deadlines(self) -> None:
+        self._server_may_close = True
         self._flush()
         for request in self.requests:
             request.disturbed = True
@@ -271,6 +245,7 @@ class Http2Peer:
             self.cut = "deadline"
 
     def _let_server_drain(self) -> None:
+        self._server_may_close = True
         self._flush()
         self.link.drain()
 
@@ -348,8 +323,8 @@ class Http2Peer:
         if isinstance(event, (ResponseReceived, DataReceived, StreamEnded, StreamReset)):
             request = next(r for r in self.requests if r.id == event.stream_id)
             if isinstance(event, ResponseReceived):
-                assert event.headers is not None
-                request.status = int(dict(event.headers)[":status"])
+                fields: dict[Any, Any] = dict(event.headers or ())
+                request.status = int(fields[":status"])
             elif isinstance(event, DataReceived):
                 request.received += event.data or b""
                 self._owed += event.flow_controlled_length or 0
@@ -416,44 +391,11 @@ class Http2Peer:
         connection: Any = self.link._session
         assert connection is not None
         connection = connection._connection
+        assert not self.transport.lost or self.cut or self._server_may_close
         assert connection.streams == {}
         assert not any(connection.responses._scheduler._rings)
         if not self.cut and not self.transport.lost:
-            self._check_window(connection._h2)
+            check_window(self.h2, connection._h2)
         for request in self.requests:
-            self._check_request(request)
+            check_request(request, certain=not self.cut and not self.transport.lost)
             del self.app.plans[request.path]
-
-    def _check_window(self, server: Any) -> None:
-        """All inbound credit of the connection is accounted for.
-
-        h2 tells the peer of processed bytes only from half a window on; until
-        then they are neither in the window nor lost. Less than half a window may
-        be held back in this way, and both sides agree on the rest.
-        """
-        manager = server._inbound_flow_control_window_manager
-        held_back = manager._bytes_processed
-        assert manager.current_window_size + held_back == manager.max_window_size
-        assert held_back <= manager.max_window_size // 2
-        assert self.h2.outbound_flow_control_window == manager.current_window_size
-
-    def _check_request(self, request: Request) -> None:
-        plan = request.plan
-        assert bytes(request.sent).startswith(plan.read), "the body was not read in order"
-        sound = plan.completed and not plan.shortfall
-        expected = b"" if request.head_only else bytes(plan.produced)
-        if request.status == 200:
-            assert expected.startswith(request.received), "the response is out of order"
-        if request.reset_by_us or request.disturbed or self.cut or self.transport.lost:
-            return
-        seen = (request.status, request.ended, request.reset_code)
-        whole = bytes(request.received) == expected
-        if not plan.started:
-            fine = request.reset_code == ErrorCodes.REFUSED_STREAM
-        elif sound or (plan.completed and request.head_only):
-            fine = whole and seen in ((200, True, None), (200, True, ErrorCodes.NO_ERROR))
-        elif plan.completed or plan.produced:
-            fine = whole and request.reset_code == ErrorCodes.INTERNAL_ERROR
-        else:
-            fine = isinstance(plan.error, PLANNED) and seen[:2] == (500, True)
-        assert fine, (request, len(request.received), len(expected))

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 
 from gunicorn_h2.settings import Settings
+from tests.boundary.bench import Bench
 from tests.boundary.http1_peer import Http1Peer
 from tests.boundary.http2_peer import Http2Peer
 from tests.boundary.plans import PlannedApp
-from tests.support.boundary import Bench, on_loop, thread_stacks
+from tests.support.boundary import on_loop, thread_stacks
 
 SEED = os.environ.get("BOUNDARY_SEED")
 SCENARIOS = int(os.environ.get("BOUNDARY_SCENARIOS", "0"))
@@ -79,9 +80,7 @@ def run_crowd(make_peer: Callable[..., Any], kind: str, count: int, profile: str
         try:
             await asyncio.wait_for(peer.run(), LIMIT)
         except Exception as error:
-            raise AssertionError(
-                f"seed {seed}: {error!r}\n{peer!r}\n{thread_stacks()}"
-            ) from error
+            raise AssertionError(f"seed {seed}: {error!r}\n{peer!r}\n{thread_stacks()}") from error
 
     async def some(bench: Bench) -> None:
         for seed in seeds:

@@ -10,6 +10,7 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
+from gunicorn_h2.connection import DISCARD_TIMEOUT
 from tests.support.core import CorePeer, greeted_peer
 from tests.support.wire import DEFAULT_WINDOW, ErrorCode, Setting
 
@@ -309,6 +310,10 @@ def test_unread_bodies_do_not_use_the_connection_window_up(how: str) -> None:
         else:
             peer.data(stream_id, b"x")
         peer.turn()
+        peer.connection.tick(peer.now)
+    peer.now += DISCARD_TIMEOUT + 0.1
+    peer.connection.tick(peer.now)
+    peer.turn()
     assert peer.connection.streams == {}
     assert peer.send_window(0) > DEFAULT_WINDOW // 2
     peer.headers(1_001, end_stream=False)

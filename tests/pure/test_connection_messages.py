@@ -9,6 +9,7 @@ from hyperframe.frame import (
     RstStreamFrame,
 )
 
+from gunicorn_h2.connection import DISCARD_TIMEOUT
 from gunicorn_h2.fields import RequestHead
 from gunicorn_h2.stream import Stream
 from tests.support.core import CorePeer, greeted_peer
@@ -193,13 +194,38 @@ def test_a_compression_bomb() -> None:
 
 
 def test_a_response_before_the_end_of_the_request_comes_whole(peer: CorePeer) -> None:
-    """Row 22: END_STREAM first, then RST_STREAM(NO_ERROR)."""
+    """Row 22: END_STREAM first, and RST_STREAM(NO_ERROR) for who does not stop."""
     peer.headers(1, end_stream=False)
     peer.data(1, b"abc")
     peer.respond(1, bytes(100_000))
     assert peer.response(1).reset_code is None
+    peer.now += DISCARD_TIMEOUT
+    peer.connection.tick(peer.now)
+    assert peer.turn() == []
+    peer.now += 0.1
+    peer.connection.tick(peer.now)
     peer.want_rst(1, ErrorCode.NO_ERROR)
     assert peer.connection.streams == {}
+
+
+@pytest.mark.parametrize("end", ["data", "trailers"])
+def test_a_request_may_be_finished_after_its_response(peer: CorePeer, end: str) -> None:
+    """Clients that send all of it before they read would lose the response by a reset."""
+    peer.headers(1, end_stream=False, extra=[("content-length", "200000")])
+    peer.respond(1, b"refused")
+    assert peer.response(1).body == b"refused"
+    for _ in range(20):
+        peer.data(1, bytes(10_000))
+        peer.turn()
+        assert peer.send_window(0) > 10_000
+    if end == "data":
+        peer.data(1, b"", end_stream=True)
+    else:
+        peer.headers(1, [("x-sum", "1")])
+    assert peer.connection.streams == {}
+    assert peer.turn() == []
+    assert [event for event in peer.take_events() if event[0] == "body"] == []
+    peer.is_well()
 
 
 def test_a_response_after_the_end_of_the_request_is_not_reset(peer: CorePeer) -> None:

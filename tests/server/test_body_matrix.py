@@ -9,7 +9,7 @@ import hashlib
 from urllib.parse import urlencode
 
 import pytest
-from hyperframe.frame import DataFrame
+from hyperframe.frame import DataFrame, HeadersFrame
 
 from tests.conftest import Serve
 from tests.support.either import PROTOCOLS, ask
@@ -71,6 +71,24 @@ def test_the_end_needs_no_window(server: Server, window: int, style: str, sized:
         response = client.response(1, auto_window=False)
         assert response.body == payload(window)
         client.want_idle(DataFrame)
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "unsized"])
+@pytest.mark.parametrize("window", [1, 1000, DEFAULT_WINDOW])
+def test_an_end_that_comes_late_needs_no_window(server: Server, window: int, sized: bool) -> None:
+    """The last DATA frame has gone, the windows are used up, then the application returns."""
+    tag = f"late-{window}-{sized}"
+    extra = [("x-size", str(window)), *([("x-sized", "1")] if sized else [])]
+    with RawClient(server).greet({Setting.INITIAL_WINDOW_SIZE: window}) as client:
+        client.headers(1, path=f"/late_end?{tag}", extra=extra)
+        client.want(HeadersFrame, 1)
+        received = b""
+        while len(received) < window:
+            received += client.want(DataFrame, 1, end_stream=False).data
+        client.headers(3, path="/open", extra=[("x-tag", tag)])
+        rest = client.response(1, auto_window=False)
+        assert (rest.chunks, rest.reset_code) == ([b""], None)
+        assert received == payload(window)
 
 
 @pytest.mark.parametrize("style", SENDS)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from .wsgi_cases import case
+from .wsgi_cases import case, gates
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -91,3 +91,13 @@ def _upload(environ: WSGIEnvironment, start_response: StartResponse) -> list[byt
 def _echo_parts(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
     start_response("200 OK", [("Content-Type", "application/octet-stream")])
     return _pieces(environ["wsgi.input"])
+
+
+@case
+def _late_end(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+    """Sends everything, and returns once `/open` was asked for with its tag."""
+    size = environ["HTTP_X_SIZE"]
+    announced = [("Content-Length", size)] if "HTTP_X_SIZED" in environ else []
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), *announced])
+    yield payload(int(size))
+    gates[environ["QUERY_STRING"]].wait(30)

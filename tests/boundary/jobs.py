@@ -1,0 +1,54 @@
+"""What the tests of the boundary run on the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gunicorn_h2.handoff import Handoff
+from tests.support.boundary import wait
+
+LOOPS = pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+
+
+def make_handoff(size: int = 1, max_queued: int = 100, reports: list[Any] | None = None) -> Handoff:
+    def report() -> None:
+        assert reports is not None, "a job raised"
+        reports.append(True)
+
+    return Handoff(asyncio.get_running_loop(), size, max_queued, report)
+
+
+class Held:
+    """A job that keeps its thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.let_go = threading.Event()
+        self.thread = 0
+
+    def __call__(self) -> None:
+        self.thread = threading.get_ident()
+        self.started.set()
+        wait(self.let_go)
+
+
+class Call:
+    """A call on a pool thread that will wait in the exchange, and how it ended."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self.done = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self.result = self._function()
+        except OSError as error:
+            self.error = error
+        self.done.set()
