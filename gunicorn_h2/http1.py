@@ -1,29 +1,24 @@
-"""The HTTP/1.1 fallback: the loop collects a request head, Gunicorn's own code does the rest.
+"""An HTTP/1.1 session: the loop collects a request head, Gunicorn's own code does the rest.
 
-`Http1Session` runs on the loop thread: it keeps bytes until a whole head is there,
-so that an idle or slow peer holds no thread, and carries body and response
-between the transport and the exchange. `ServeHttp1` runs on a pool thread, with
-Gunicorn's parser and response. Neither knows how HTTP/1.1 is written.
+Runs on the loop thread, never blocks. It keeps bytes until a whole head is there, so
+that an idle or slow peer holds no thread, and carries body and response between the
+transport and the exchange. How HTTP/1.1 is parsed and written is for http1_wsgi.py,
+which is Gunicorn's parser and response, on a pool thread.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from collections import deque
 from typing import Any
 
-from gunicorn import util
-from gunicorn.http.errors import ParseException
 from gunicorn.http.message import MAX_HEADERS
 from gunicorn.http.parser import RequestParser
 
-from . import environ
 from .handoff import ClientDisconnected, Exchange, RequestTimeout
-from .peer import Http1Socket, Peer
+from .http1_wsgi import BytesOfExchange, ServeHttp1
 from .session import Link
 from .stream import Field
-from .wsgi import CheckedResponse, Serving
 
 #: PROXY protocol version 2, whose header holds what would else be the end of a head.
 _PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -33,38 +28,12 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 #: Gunicorn's stand-ins for a limit of 0, "none".
 _UNLIMITED_LINE = 1_048_576
 _FIELD_SIZE = 8_190
-#: Of a request body that was not read, before the connection is given up rather
-#: than kept alive; and how long that may take, in seconds. As gthread does.
-_MAX_DISCARDED = 65_536
+#: How long the rest of a body that was not read may take to come, in seconds, before
+#: the connection is given up rather than kept alive. As gthread does.
 _DISCARD_TIMEOUT = 5.0
 _INTERIM_REASONS = {b"100": b"Continue", b"103": b"Early Hints"}
 #: How long a closed connection waits for its peer to have read the answer, in seconds.
 _LINGER = 2.0
-
-
-class BytesOfExchange:
-    """The bytes of a connection as Gunicorn's parser wants them: an iterator that waits (P).
-
-    The parser asks only while something is missing, so the end of the bytes is an
-    error: a body that was cut off must not pass for a whole one.
-    """
-
-    def __init__(self) -> None:
-        #: The request that runs (owned by P, the thread that runs it).
-        self.exchange: Exchange | None = None
-        #: Comes last, by itself: the parser compares sizes between two reads.
-        self.last = b""
-
-    def __iter__(self) -> BytesOfExchange:
-        return self
-
-    def __next__(self) -> bytes:
-        data = self.exchange.read() if self.exchange is not None else b""
-        if not data:
-            data, self.last = self.last, b""
-        if not data:
-            raise ClientDisconnected("the peer closed before the request was complete")
-        return data
 
 
 class Http1Session:
@@ -365,90 +334,3 @@ def _limits(cfg: Any) -> tuple[int, int]:
     count = count if 0 < count <= MAX_HEADERS else MAX_HEADERS
     size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else _FIELD_SIZE
     return line + 2, line + count * (size + 2) + 6
-
-
-class ServeHttp1(Serving):
-    """One HTTP/1.x request, through Gunicorn's own parser and response."""
-
-    def __init__(
-        self,
-        worker: Any,
-        exchange: Exchange,
-        peer: Peer,
-        multithread: bool,
-        parser: Any,
-        source: BytesOfExchange,
-        session: Http1Session,
-    ) -> None:
-        super().__init__(worker, exchange, peer, multithread)
-        self._sock = Http1Socket(exchange, peer)
-        self._parser = parser
-        self._source = source
-        self._session = session
-
-    def parse(self) -> None:
-        """Parse the head; the parser is this thread's until the exchange is finished."""
-        self._source.exchange = self.exchange
-        try:
-            self.req = next(self._parser)
-        except StopIteration:
-            raise ClientDisconnected("no further request") from None
-
-    def prepare(self) -> None:
-        """Gunicorn's environ, unchanged, and its response with a few checks."""
-        self.resp = CheckedResponse(self.req, self._sock, self.cfg, self.exchange)
-        _, self.environ = environ.build(
-            self.req, self._sock, self.peer.client, self.peer.server, self.cfg, self.multithread
-        )
-        if not self.cfg.keepalive or not self._session.may_keep_alive:
-            self.resp.force_close()
-
-    def end_response(self, trailers: list[Field]) -> None:
-        """End the response; chunked, and with trailers for a client that wants them."""
-        wanted = re.split(r"[ \t]*,[ \t]*", self.environ.get("HTTP_TE", "").lower())
-        if not (trailers and self.resp.chunked and "trailers" in wanted):
-            self.resp.close()
-            return
-        self.resp.send_headers()
-        lines = b"".join(b"%s: %s\r\n" % field for field in trailers)
-        self._sock.sendall(b"0\r\n" + lines + b"\r\n")
-
-    def request_trailers(self) -> list[tuple[str, str]]:
-        """As Gunicorn's parser found them behind the last chunk."""
-        return [(name.lower(), value) for name, value in self.req.trailers]
-
-    def answer_error(self, error: BaseException) -> None:
-        """As Gunicorn's own workers."""
-        try:
-            if isinstance(error, RequestTimeout):
-                util.write_error(self._sock, 408, "Request Timeout", str(error))
-            else:
-                self.worker.handle_error(self.req, self._sock, self.peer.client, error)
-        except ClientDisconnected:
-            self.log.debug("Client gone: %s", self.peer.log_address)
-
-    def conclude(self) -> bytes | None:
-        """What was read beyond this request, if the connection can carry another."""
-        if self.resp.should_close() or not self._discard_body():
-            return None
-        unreader = self._parser.unreader
-        rest: bytes = unreader.buf.getvalue()
-        unreader.buf = io.BytesIO()
-        return rest
-
-    def _discard_body(self) -> bool:
-        """Read what the application left of the body; False where that cannot be done."""
-        if self.exchange.expects_continue:
-            # The client waits for a 100 that it will not get; whether it then
-            # sends its body or not is unknown (RFC 9110 section 10.1.1).
-            return False
-        self._session.discarding = True
-        discarded = 0
-        try:
-            while data := self.req.body.read(8_192):
-                discarded += len(data)
-                if discarded > _MAX_DISCARDED:
-                    return False
-        except (OSError, ParseException):
-            return False
-        return True

@@ -14,9 +14,9 @@ from h2.errors import ErrorCodes
 from .connection import Connection
 from .fields import RequestHead
 from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .http2_wsgi import ServeHttp2
 from .session import Link
 from .stream import Field, Stream
-from .wsgi import ServeHttp2
 
 #: Rounds of writing before other connections get their turn.
 _WRITE_ROUNDS = 4

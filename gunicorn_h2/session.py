@@ -1,6 +1,6 @@
 """What a connection's two halves promise each other: the transport's side and the protocol's.
 
-Interfaces only; everything in them runs on the loop thread. `protocol.Connection`
+Interfaces only; everything in them runs on the loop thread. `protocol.Link`
 is the one `Link`; `http1.Http1Session` and `http2.Http2Session` are the sessions.
 """
 

@@ -56,6 +56,7 @@ class Http2Peer:
         self.h2.initiate_connection()
         #: h2 takes an ACK for that of all the SETTINGS it has sent: one at a time.
         self._settings_under_way = True
+        self._widen_by_settings = False
         self.requests: list[Request] = []
         #: The connection is not to survive: who caused that, or "".
         self.cut = ""
@@ -361,7 +362,8 @@ class Http2Peer:
         """Wide enough for everything: every stream's, then the connection's, or in turn."""
         if self.cut:
             return
-        running = [request for request in self.requests if not request.over]
+        self._widen_by_settings = self.rng.random() < 0.4
+        running = [r for r in self.requests if not r.over and not self._widen_by_settings]
         grants = [None, *(request.id for request in running)]
         if self.rng.random() < 0.5:
             grants.reverse()
@@ -374,6 +376,9 @@ class Http2Peer:
 
     def _push_on(self) -> int:
         """Send what may be sent; bytes of bodies."""
+        if self._widen_by_settings and not self._settings_under_way:
+            self._widen_by_settings = False
+            self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: _LARGE})
         if self._owed:
             self.h2.increment_flow_control_window(self._owed)
             self._owed = 0

@@ -206,6 +206,26 @@ def test_credit_is_given_back_though_the_window_has_shrunk_since() -> None:
     with_bench(app, test, settings=Settings(threads=4, initial_window_size=1_024))
 
 
+def test_an_unread_body_holds_no_window_while_its_response_waits_for_the_peer() -> None:
+    def app(_environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("403 Forbidden", [])
+        return [b"response"]
+
+    async def test(bench: Bench) -> None:
+        client = Client(bench, window=0)
+        client.request(method="POST")
+        for _ in range(4):
+            client.h2.send_data(1, b"x" * 10_000)
+        client.flush()
+        assert client.h2.outbound_flow_control_window == 25_535
+        await until(lambda: client.has(ResponseReceived) and client.idle)
+        client.receive()
+        assert client.h2.outbound_flow_control_window == 65_535
+        assert not client.of(DataReceived)
+
+    with_bench(app, test, settings=Settings(threads=1, connection_window_size=65_535))
+
+
 def test_an_empty_frame_ends_a_body_though_the_window_has_shrunk_since() -> None:
     """RFC 9113 section 6.9.1: it needs no window, and curl ends its bodies so."""
     ended = threading.Event()

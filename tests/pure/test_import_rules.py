@@ -26,6 +26,7 @@ LAYERS = (
     ("handoff",),
     ("peer", "server", "extensions"),
     ("wsgi", "session"),
+    ("http1_wsgi", "http2_wsgi"),
     ("http1", "http2"),
     ("protocol",),
     ("worker",),
