@@ -97,6 +97,8 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     # Gunicorn changes both; monkeypatch puts them back.
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.chdir(tmp_path)
+    # Files that are rewritten within a second look the same to the bytecode cache.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield Start(monkeypatch, tmp_path)
     sys.modules.pop("__config__", None)
 
