@@ -1,7 +1,7 @@
 """A transfer of any size costs little memory, and a peer that goes away frees its thread.
 
 The peer takes, or the application reads, about 1 MiB a second of a gigabyte. That
-goes on for a few seconds; ``GUNICORN_H2_TESTS_LONG=1`` makes it 20.
+goes on for a few seconds; ``GUNICORN_TESTS_LONG=1`` makes it 20.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.http1 import Http1Client, request
 from tests.support.server import Server, wait_until
 from tests.support.wire import Setting
 
-SECONDS = 20.0 if os.environ.get("GUNICORN_H2_TESTS_LONG") == "1" else 3.0
+SECONDS = 20.0 if os.environ.get("GUNICORN_TESTS_LONG") == "1" else 3.0
 GIGABYTE = 1 << 30
 #: 16 pieces of 64 KiB a second.
 PACE = 1 / 16

@@ -251,7 +251,8 @@ def test_changed_file_is_read_on_reload(tmp_path: Path) -> None:
     with gunicorn(tmp_path) as started:
         worker = started.wait_worker()
         assert started.get("/environ")["wsgi.multithread"] is False
-        conf.write_text("threads = 2")
+        # Of another length, or Python's bytecode cache could take it for the one before.
+        conf.write_text("threads = 2  # more")
         started.process.send_signal(signal.SIGHUP)
         started.wait_worker(other_than=worker)
         assert started.get("/environ")["wsgi.multithread"] is True
