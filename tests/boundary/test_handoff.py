@@ -112,6 +112,23 @@ def test_a_head_and_an_end_wake_nobody_by_themselves() -> None:
     on_loop(scenario())
 
 
+def test_a_push_takes_along_what_was_posted_without_a_wake_up() -> None:
+    async def scenario() -> None:
+        handoff = make_handoff()
+        owner = Recorder()
+        exchange = Exchange(handoff, owner, 65_536)
+
+        def job() -> None:
+            exchange.end_response([])
+            exchange.push()
+
+        handoff.submit(owner, job)
+        await owner.wait_for("end")
+        assert owner.flushes == 1
+
+    on_loop(scenario())
+
+
 @LOOPS
 def test_each_exchange_keeps_its_order_whatever_the_others_do(kind: str) -> None:
     async def scenario() -> None:
