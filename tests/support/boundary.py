@@ -49,6 +49,7 @@ def make_loop(kind: str) -> asyncio.AbstractEventLoop:
     if kind == "asyncio":
         return CountingLoop()
     import uvloop
+
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
 
