@@ -603,10 +603,9 @@ def test_reading(site: Site, which: str, sized: bool) -> None:
     assert json.loads(answer.body) == READ[which]
 
 
-@pytest.mark.parametrize("which", READS)
+# Not "mixed": its next() raises StopIteration at once, as it should.
+@pytest.mark.parametrize("which", [which for which in READS if which != "mixed"])
 def test_reading_where_there_is_no_body(site: Site, which: str) -> None:
-    if which == "mixed":
-        pytest.skip("its next() raises StopIteration at the end, as it should")
     answer = site.ask("read", fields=[("x-which", which)])
     assert answer.status == 200
     assert "".join(json.loads(answer.body)) == ""
