@@ -84,6 +84,8 @@ class H2Worker(Worker):  # type: ignore[misc]
         listeners: list[socket.socket] = [listener.sock for listener in self.sockets]
         server = Server(self, self._settings, loop, listeners, self._tls, Link)
         loop.add_reader(self.PIPE[0], self._woken)
+        for name, value, source in self._settings.describe():
+            self.log.debug("%s = %s (%s)", name, value, source)
         server.start_accepting()
         while self.alive:
             self.notify()
