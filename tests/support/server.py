@@ -218,7 +218,10 @@ class Server:
         """Return a plain, connected socket to one address, by default the first."""
         address = self.addresses[0] if address is None else address
         if not isinstance(address, str):
-            return socket.create_connection(address, timeout)
+            connection = socket.create_connection(address, timeout)
+            # As every client of HTTP/2 does: else each small request waits for an ACK.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout)
         try:
