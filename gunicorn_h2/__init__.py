@@ -1,27 +1,36 @@
 """gunicorn-h2: a Gunicorn worker that serves WSGI applications over HTTP/2.
 
-The public names are ``H2Worker``, for ``worker_class``, and ``__version__``.
+The public names are ``H2Worker``, for ``worker_class``, the exceptions that an
+application may see, and ``__version__``.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .handoff import ClientDisconnected, DeadlineExceeded, RequestTimeout
     from .worker import H2Worker
 
-__all__ = ["H2Worker", "__version__"]
+__all__ = ["ClientDisconnected", "DeadlineExceeded", "H2Worker", "RequestTimeout", "__version__"]
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "ClientDisconnected": "handoff",
+    "DeadlineExceeded": "handoff",
+    "H2Worker": "worker",
+    "RequestTimeout": "handoff",
+}
 
 
 def __getattr__(name: str) -> object:
     # Loaded on first use, so that a configuration file, or the setup of a
     # package, can import this one without h2, asyncio and the worker.
-    if name == "H2Worker":
-        from .worker import H2Worker
-
-        return H2Worker
+    if name in _MODULES:
+        value: object = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "H2Worker"])
+    return sorted([*globals(), *_MODULES])

@@ -1,8 +1,8 @@
 """THE thread boundary: the loop thread (L) on one side, pool threads (P) on the other.
 
-The only module that knows threads. L never waits in here for longer than a lock
-is held, and locks are held for a few instructions; P never sees h2, the
-transport or the loop.
+What crosses between the two does so in here; pool.py has the threads. L never waits
+for longer than a lock is held, and locks are held for a few instructions; P never
+sees h2, the transport or the loop.
 
 P -> L: calls of an `Owner`'s methods, appended to one deque; L is woken once per
 burst, and drains a bounded number per turn so that reading never starves.
@@ -16,7 +16,6 @@ sent, `fail_body` (timeout), `abort` (reset, disconnect, timeout, shutdown).
 from __future__ import annotations
 
 import asyncio
-import io
 import threading
 import time
 from collections import deque
@@ -27,10 +26,16 @@ from .stream import Field
 
 #: Messages taken over in one turn of the loop.
 _DRAIN_LIMIT = 1_000
+#: Bytes below which parts of a body are joined, since a `bytes` object costs some 35 of its own.
+_SMALL_CHUNK = 512
 
 
 class ClientDisconnected(OSError):
     """The peer has gone or has cancelled the request: nothing can be read or written any more."""
+
+
+class DeadlineExceeded(ClientDisconnected):
+    """The request has run for too long (`h2_request_timeout`): its client was told so."""
 
 
 class RequestTimeout(OSError):
@@ -81,8 +86,10 @@ class Exchange:
         "_sent",
         "_waiting_since",
         "_written",
+        "description",
         "expects_continue",
         "owner",
+        "since",
         "state",
         "trailers",
     )
@@ -92,6 +99,8 @@ class Exchange:
         self._high_water_mark = high_water_mark
         self._changed = threading.Condition(threading.Lock())
         self.owner = owner
+        #: When the request was there (`time.monotonic`).
+        self.since = time.monotonic()
         #: What the owner ties to this exchange (owned by L).
         self.state: Any = None
 
@@ -110,6 +119,9 @@ class Exchange:
         #: Part of the response has left: it is too late for a 100.
         self._begun = False
         self._waiting_since: float | None = None
+        #: Method and path, for log lines, once the application has the request;
+        #: "" before. Changed under the lock.
+        self.description = ""
         #: The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
         self.expects_continue = False
 
@@ -119,6 +131,15 @@ class Exchange:
     def aborted(self) -> bool:
         """Whether the peer has gone or cancelled (any thread)."""
         return self._abort is not None
+
+    def begin(self, description: str) -> None:
+        """The application gets the request now, unless nobody waits for it any more.
+
+        :raises ClientDisconnected: the application must not see it.
+        """
+        with self._changed:
+            self.check()
+            self.description = description
 
     def read(self) -> bytes:
         """Body bytes, at least one; b"" at the end of the body. Blocks.
@@ -228,7 +249,11 @@ class Exchange:
     def feed(self, data: bytes, credit: int) -> None:
         """Body bytes have arrived; ``credit`` is reported back once they are read."""
         with self._changed:
-            self._chunks.append(data)
+            chunks = self._chunks
+            if chunks and len(data) < _SMALL_CHUNK > len(chunks[-1]):
+                chunks[-1] += data
+            else:
+                chunks.append(data)
             self._credit += credit
             self._changed.notify()
 
@@ -251,6 +276,16 @@ class Exchange:
             self._sent += count
             self._changed.notify()
 
+    def withdraw(self, error: OSError) -> bool:
+        """`abort`, if the application has not got the request: it can be tried elsewhere.
+
+        :returns: whether that was so.
+        """
+        with self._changed:
+            if not self.description:
+                self._abort = self._abort or error
+            return not self.description
+
     def abort(self, error: OSError) -> None:
         """End the exchange: every wait in it, now and later, raises ``error``."""
         with self._changed:
@@ -266,158 +301,16 @@ class Exchange:
         return b"".join(chunks)
 
 
-class RequestBody(io.RawIOBase):
-    """The body of an exchange as a raw stream, for `io.BufferedReader`. Runs on P."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__()
-        self._exchange = exchange
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(self._exchange.read())
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
-def _nothing() -> None:
-    """The job of an idle thread."""
-
-
-class _PoolThread:
-    """A thread of the pool and the baton it waits for."""
-
-    __slots__ = ("baton", "job")
-
-    def __init__(self, job: Callable[[], None]) -> None:
-        self.baton = threading.Lock()
-        self.baton.acquire()
-        self.job = job
-
-
 class Handoff:
-    """The pool, the way back to the loop, and the wake-ups. Made on L.
+    """The way back to the loop: one inbox, and a wake-up for each burst. Made on L."""
 
-    :param size: number of threads; they are started as they are needed.
-    :param max_queued: requests that may wait for a thread, in all.
-    :param report: called, on P, with no arguments inside an ``except`` block for
-        an exception that a job should not have let through.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        size: int,
-        max_queued: int,
-        report: Callable[[], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._size = size
-        self._max_queued = max_queued
-        self._report = report
-        # P -> L.
         self._inbox: deque[tuple[Callable[[Exchange, Any], None], Exchange, Any]] = deque()
         self._woken = False
         self._closed = False
         #: Called upon in this turn of L (owned by L).
         self._unflushed: set[Owner] = set()
-        # L -> P: the pool. Both sides change it, under the lock.
-        self._lock = threading.Lock()
-        self._threads = 0
-        #: Last in, first out: few warm threads rather than many cold ones.
-        self._idle: list[_PoolThread] = []
-        #: Waiting jobs by connection, and the connections in their turns.
-        self._queues: dict[Any, deque[Callable[[], None]]] = {}
-        self._turns: deque[Any] = deque()
-        self._queued = 0
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a thread."""
-        return self._queued
-
-    @property
-    def busy(self) -> int:
-        """Threads that run a request."""
-        with self._lock:
-            return self._threads - len(self._idle)
-
-    def submit(self, connection: Any, job: Callable[[], None]) -> bool:
-        """Run ``job`` on a thread, in its connection's turn (L).
-
-        :returns: False when the queue is full; the job is not taken then.
-        """
-        with self._lock:
-            if self._idle:
-                thread = self._idle.pop()
-                thread.job = job
-                thread.baton.release()
-                return True
-            if self._threads < self._size and self._start_thread(job):
-                return True
-            if self._queued >= self._max_queued or not self._threads:
-                return False
-            queue = self._queues.get(connection)
-            if queue is None:
-                queue = self._queues[connection] = deque()
-                self._turns.append(connection)
-            queue.append(job)
-            self._queued += 1
-            return True
-
-    def _start_thread(self, job: Callable[[], None]) -> bool:
-        thread = threading.Thread(
-            target=self._work,
-            args=(_PoolThread(job),),
-            name=f"gunicorn-h2-{self._threads + 1}",
-            # A stuck application must not keep the process from exiting.
-            daemon=True,
-        )
-        try:
-            thread.start()
-        except RuntimeError:
-            # The system's limit; the threads that are there have to do.
-            return False
-        self._threads += 1
-        return True
-
-    def _work(self, thread: _PoolThread) -> None:
-        while True:
-            try:
-                thread.job()
-            except BaseException:
-                # A job answers for its own errors; this one is a bug, and a bug
-                # must not cost the pool a thread.
-                self._report()
-            # An idle thread must not keep a request's objects alive.
-            thread.job = _nothing
-            job = self._next_job(thread)
-            if job is None:
-                thread.baton.acquire()
-            else:
-                thread.job = job
-                del job
-
-    def _next_job(self, thread: _PoolThread) -> Callable[[], None] | None:
-        with self._lock:
-            if not self._turns:
-                self._idle.append(thread)
-                return None
-            connection = self._turns.popleft()
-            queue = self._queues[connection]
-            job = queue.popleft()
-            self._queued -= 1
-            if queue:
-                self._turns.append(connection)
-            else:
-                del self._queues[connection]
-            return job
 
     def post(
         self, message: tuple[Callable[[Exchange, Any], None], Exchange, Any], wake: bool

@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.http.message import MAX_HEADERS
 from gunicorn.http.parser import RequestParser
 
-from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .handoff import ClientDisconnected, DeadlineExceeded, Exchange, RequestTimeout
 from .http1_wsgi import BytesOfExchange, ServeHttp1
 from .session import Link
 from .stream import Field
@@ -31,6 +31,11 @@ _FIELD_SIZE = 8_190
 #: How long the rest of a body that was not read may take to come, in seconds, before
 #: the connection is given up rather than kept alive. As gthread does.
 _DISCARD_TIMEOUT = 5.0
+_REFUSED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+_EXPIRED = b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _INTERIM_REASONS = {b"100": b"Continue", b"103": b"Early Hints"}
 #: How long a closed connection waits for its peer to have read the answer, in seconds.
 _LINGER = 2.0
@@ -55,6 +60,8 @@ class Http1Session:
         self._searched = 0
         #: The request that runs.
         self._exchange: Exchange | None = None
+        #: Part of its response has come from the application.
+        self._begun = False
         self._unread = 0
         #: Parts of the response that are not written yet.
         self._outbox: deque[bytes | memoryview] = deque()
@@ -216,19 +223,26 @@ class Http1Session:
         if server.submit(self, serving):
             self._requests += 1
             self._exchange = exchange
+            self._begun = False
         else:
-            self._outbox.append(
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
-                b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-            )
-            self._closing = True
+            self._give_up(_REFUSED)
+
+    def _give_up(self, *answer: bytes) -> None:
+        """End the connection with this answer, whatever the application still sends."""
+        self._exchange = None
+        self._outbox.extend(answer)
+        self._closing = True
+        self.flush()
 
     # -- timers ---------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Look after every deadline; called about once a second."""
         settings, exchange = self._settings, self._exchange
-        if self._outbox:
+        limit = settings.request_timeout
+        if exchange is not None and 0 < limit < now - exchange.since and not self.discarding:
+            self._expire(exchange, now)
+        elif self._outbox:
             # The thread may be done already: what it has written is still to be sent.
             if settings.write_timeout and now - self._active > settings.write_timeout:
                 self._link.abort()
@@ -251,6 +265,19 @@ class Http1Session:
         if timeout and now - waiting_since > timeout:
             exchange.fail_body(RequestTimeout("the request body has stalled"))
 
+    def _expire(self, exchange: Exchange, now: float) -> None:
+        """The request has run for too long: its client shall wait no longer."""
+        error = DeadlineExceeded("the request has run for longer than h2_request_timeout")
+        if exchange.withdraw(error):
+            self._give_up(_REFUSED)
+            return
+        exchange.abort(error)
+        self._server.log_expired(exchange, now, answered=not self._begun)
+        if self._begun:
+            self._give_up()
+        else:
+            self._give_up(_EXPIRED)
+
     # -- draining -------------------------------------------------------------------
 
     @property
@@ -269,10 +296,25 @@ class Http1Session:
             self._closing = True
             self.flush()
 
-    # -- Owner: what the application did ----------------------------------------------
+    def cut_off(self) -> None:
+        """Cut the connection; a request that the application has not seen may be retried."""
+        exchange = self._exchange
+        error = ClientDisconnected("cut off, the worker exits")
+        if exchange is None:
+            self._link.close_soon(_LINGER)
+        elif exchange.withdraw(error):
+            self._give_up(_REFUSED)
+        else:
+            exchange.abort(error)
+            self._server.log_cut_off(exchange, self._server.now())
+            self._link.abort()
+
+    # -- Owner: what the application did, unless it was given up ----------------------
 
     def response_informational(self, exchange: Exchange, fields: list[Field]) -> None:
         """`100 Continue`, since the application has begun to read, or early hints."""
+        if exchange is not self._exchange:
+            return
         (_, status), *rest = fields
         lines = b"".join(b"%s: %s\r\n" % field for field in rest)
         data = b"HTTP/1.1 %s %s\r\n%s\r\n" % (status, _INTERIM_REASONS[status], lines)
@@ -286,7 +328,9 @@ class Http1Session:
 
     def response_data(self, exchange: Exchange, data: bytes) -> None:
         """Bytes of the response, head and framing included."""
-        self._outbox.append(data)
+        if exchange is self._exchange:
+            self._begun = True
+            self._outbox.append(data)
 
     def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
         """Never called: Gunicorn's response frames itself."""
@@ -294,7 +338,8 @@ class Http1Session:
 
     def response_failed(self, exchange: Exchange, _: None) -> None:
         """Cut the connection, so that the peer does not take the response for whole."""
-        self._closing = True
+        if exchange is self._exchange:
+            self._closing = True
 
     def body_read(self, exchange: Exchange, credit: int) -> None:
         """The thread has taken bytes: there is room for more."""
@@ -304,10 +349,12 @@ class Http1Session:
 
     def finished(self, exchange: Exchange, result: bytes | None) -> None:
         """The thread is done: ``result`` is what it read beyond the request, or None to close."""
+        self._server.request_finished()
+        if exchange is not self._exchange:
+            return
         self._exchange = None
         self.discarding = False
         self._active = self._server.now()
-        self._server.request_finished()
         if result is None:
             self._closing = True
         elif not self._closing:

@@ -61,6 +61,22 @@ class BytesOfExchange:
         return data
 
 
+class Http1Response(CheckedResponse):
+    """A response that says whether the connection will carry another, as late as can be."""
+
+    def __init__(
+        self, req: Any, sock: Any, cfg: Any, exchange: Exchange, session: KeptAlive
+    ) -> None:
+        super().__init__(req, sock, cfg, exchange)
+        self._session = session
+
+    def send_headers(self) -> None:
+        """Send the head, once."""
+        if not self.headers_sent and not self._session.may_keep_alive:
+            self.force_close()
+        super().send_headers()
+
+
 class ServeHttp1(Serving):
     """One HTTP/1.x request, through Gunicorn's own parser and response."""
 
@@ -90,11 +106,11 @@ class ServeHttp1(Serving):
 
     def prepare(self) -> None:
         """Gunicorn's environ, unchanged, and its response with a few checks."""
-        self.resp = CheckedResponse(self.req, self._sock, self.cfg, self.exchange)
+        self.resp = Http1Response(self.req, self._sock, self.cfg, self.exchange, self._session)
         _, self.environ = environ.build(
             self.req, self._sock, self.peer.client, self.peer.server, self.cfg, self.multithread
         )
-        if not self.cfg.keepalive or not self._session.may_keep_alive:
+        if not self.cfg.keepalive:
             self.resp.force_close()
 
     def end_response(self, trailers: list[Field]) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gunicorn import util
 from h2.errors import ErrorCodes
 
 from .connection import Connection
 from .fields import RequestHead
-from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .handoff import ClientDisconnected, DeadlineExceeded, Exchange, RequestTimeout
 from .http2_wsgi import ServeHttp2
 from .session import Link
 from .stream import Field, Stream
@@ -156,6 +157,29 @@ class Http2Session:
             and now - waiting_since > settings.body_timeout
         ):
             exchange.fail_body(RequestTimeout("the request body has stalled"))
+        if 0 < settings.request_timeout < now - exchange.since and not stream.response_ended:
+            self._expire(stream, now)
+
+    def _expire(self, stream: Stream, now: float) -> None:
+        """The request has run for too long: its client shall wait no longer."""
+        exchange: Exchange = stream.exchange
+        error = DeadlineExceeded("the request has run for longer than h2_request_timeout")
+        if exchange.withdraw(error):
+            self._connection.reset(stream, ErrorCodes.REFUSED_STREAM)
+            return
+        exchange.abort(error)
+        # What the application still sends is for nobody.
+        exchange.state = None
+        self._connection.discard_body(stream)
+        responses = self._connection.responses
+        begun = stream.head_sent or stream.head is not None
+        self._server.log_expired(exchange, now, answered=not begun)
+        if begun:
+            responses.fail(stream)
+        else:
+            date = util.http_date().encode("latin-1")
+            responses.add_head(stream, [(b":status", b"504"), (b"date", date)])
+            responses.end(stream, [])
 
     def _tick_ping(self, now: float) -> None:
         settings = self._settings
@@ -187,6 +211,26 @@ class Http2Session:
             self._last_announced = True
             self._connection.announce_goaway(last=True)
             self.flush()
+
+    def cut_off(self) -> None:
+        """Reset what is not finished; what the application has not seen may be retried."""
+        now = self._server.now()
+        for stream in list(self._connection.streams.values()):
+            exchange: Exchange = stream.exchange
+            error = ClientDisconnected("cut off, the worker exits")
+            if exchange.withdraw(error):
+                code = ErrorCodes.REFUSED_STREAM
+            elif stream.response_ended:
+                code = ErrorCodes.CANCEL
+            else:
+                code = ErrorCodes.INTERNAL_ERROR
+                self._server.log_cut_off(exchange, now)
+            self._connection.reset(stream, code)
+            exchange.abort(error)
+        self._last_announced = True
+        self._connection.announce_goaway(last=True)
+        self.flush()
+        self._link.close_soon(_FAILED_CLOSE_TIMEOUT)
 
     # -- Handler: what the peer did -----------------------------------------------
 
@@ -239,8 +283,8 @@ class Http2Session:
 
     def _stream(self, exchange: Exchange) -> Stream | None:
         """The exchange's stream, unless it is gone."""
-        stream: Stream = exchange.state
-        return stream if stream.id in self._connection.streams else None
+        stream: Stream | None = exchange.state
+        return stream if stream is not None and stream.id in self._connection.streams else None
 
     def response_informational(self, exchange: Exchange, fields: list[Field]) -> None:
         """A 1xx response."""

@@ -13,7 +13,7 @@ from gunicorn import util
 
 from . import environ
 from .fields import CONNECTION_SPECIFIC, RequestHead
-from .handoff import ClientDisconnected, Exchange, RequestBody, RequestTimeout
+from .handoff import ClientDisconnected, Exchange, RequestTimeout
 from .peer import ErrorPage, Peer, RequestSocket
 from .stream import Field
 from .wsgi import CheckedResponse, Serving
@@ -74,6 +74,26 @@ def _encode(headers: list[tuple[str, str]]) -> list[Field]:
         if lower not in CONNECTION_SPECIFIC and lower != b"content-length":
             fields.append((lower, value.encode("latin-1")))
     return fields
+
+
+class RequestBody(io.RawIOBase):
+    """The body of an exchange as a raw stream, for `io.BufferedReader`."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = memoryview(self._exchange.read())
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 class StreamedBody(io.BufferedReader):

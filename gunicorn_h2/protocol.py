@@ -8,6 +8,7 @@ flow control; what the bytes mean is the session's business.
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any, cast
 
 from .frames import PREFACE
@@ -47,6 +48,8 @@ class Link(asyncio.Protocol):
         #: `connection_made` was called, and so `connection_lost` will be.
         self.established = False
         self._connected_at = 0.0
+        #: When the connection is drained for its age; 0.0 for never.
+        self._drain_at = 0.0
         self.peer: Peer
 
     # -- asyncio.Protocol -----------------------------------------------------------
@@ -60,6 +63,10 @@ class Link(asyncio.Protocol):
         # a buffer filled to just below its limit would never report "empty".
         self._transport.set_write_buffer_limits(high=high // 2, low=high // 4)
         self._connected_at = self.server.now()
+        age = self.server.settings.max_connection_age
+        if age:
+            # Connections that were made together are not to come back together.
+            self._drain_at = self._connected_at + age * random.uniform(0.9, 1.1)
         self.peer = _peer(self._transport, *self._address)
         self.server.links.add(self)
         if self.peer.tls_version is not None:
@@ -191,6 +198,8 @@ class Link(asyncio.Protocol):
         if (stalled and settings.write_timeout) or 0 < self._close_deadline < now:
             self.abort()
         elif self._session is not None:
+            if 0 < self._drain_at < now:
+                self._session.drain()
             self._session.tick(now)
         elif now - self._connected_at > settings.handshake_timeout:
             self.close()
@@ -201,6 +210,13 @@ class Link(asyncio.Protocol):
             self.close()
         else:
             self._session.drain()
+
+    def cut_off(self) -> None:
+        """What was begun will not be finished: say so, then close."""
+        if self._session is not None:
+            self._session.cut_off()
+        else:
+            self.close()
 
 
 def _peer(transport: asyncio.Transport, client: Any, server: Any, family: int) -> Peer:

@@ -15,13 +15,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .handoff import Handoff
+from .handoff import Exchange, Handoff
+from .pool import Pool
 from .settings import Settings
 
 #: Connections accepted per listener and turn of the loop.
 _ACCEPT_BURST = 8
 #: Seconds to wait when the process has run out of file descriptors.
 _ACCEPT_PAUSE = 1.0
+#: Reasons to take no connections.
+_AT_LIMIT = "worker_connections are open"
+_NO_DESCRIPTORS = "there are no file descriptors left"
+_OVERLOADED = "the queue is full"
+_DRAINING = "draining"
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -47,47 +53,58 @@ class Server:
         self.settings = settings
         self.loop = loop
         self.now = loop.time
-        self.multithread = settings.threads > 1
-        self.handoff = Handoff(
+        max_threads = settings.max_threads or settings.threads
+        self.multithread = max_threads > 1
+        self.handoff = Handoff(loop)
+        self.pool = Pool(
             loop,
             settings.threads,
+            max_threads,
+            settings.long_request_after,
             settings.max_queued_requests,
             lambda: worker.log.exception("A request escaped its error handling"),
         )
         #: Connections that are established.
         self.links: set[Any] = set()
         self.draining = False
+        #: No connection is left, and no thread has a request.
+        self.drained = asyncio.Event()
         self._listeners = listeners
         self._tls = tls
         self._make_link = make_link
-        self._accepting = False
+        #: Why no connections are taken at present.
+        self._pauses = {"not started"}
         #: Connections, those in their TLS handshake included.
         self._connections = 0
         self._handshakes: set[asyncio.Task[None]] = set()
         #: Requests that were submitted and whose thread is not done.
         self._requests = 0
-        self._idle = asyncio.Event()
 
     # -- accepting --------------------------------------------------------------------
 
     def start_accepting(self) -> None:
-        """Take connections. No-op if that is so already, or while draining."""
-        if not self._accepting and not self.draining:
-            self._accepting = True
-            for listener in self._listeners:
-                self.loop.add_reader(listener.fileno(), self._accept, listener)
+        """Begin to take connections."""
+        self._resume_accepting("not started")
 
-    def stop_accepting(self) -> None:
-        """Leave new connections in the backlog."""
-        if self._accepting:
-            self._accepting = False
+    def _pause_accepting(self, reason: str) -> None:
+        """Leave new connections in the backlog, to this worker's siblings."""
+        if not self._pauses:
             for listener in self._listeners:
                 self.loop.remove_reader(listener.fileno())
+        self._pauses.add(reason)
+
+    def _resume_accepting(self, reason: str) -> None:
+        """``reason`` has passed. No-op if it was none."""
+        if reason in self._pauses:
+            self._pauses.discard(reason)
+            if not self._pauses:
+                for listener in self._listeners:
+                    self.loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPT_BURST):
             if self._connections >= self.worker.cfg.worker_connections:
-                self.stop_accepting()
+                self._pause_accepting(_AT_LIMIT)
                 return
             try:
                 sock, client = listener.accept()
@@ -97,8 +114,8 @@ class Server:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
                 self.log.error("Cannot accept connections: %s", error)
-                self.stop_accepting()
-                self.loop.call_later(_ACCEPT_PAUSE, self.start_accepting)
+                self._pause_accepting(_NO_DESCRIPTORS)
+                self.loop.call_later(_ACCEPT_PAUSE, self._resume_accepting, _NO_DESCRIPTORS)
                 return
             sock.setblocking(False)
             self._connections += 1
@@ -129,14 +146,18 @@ class Server:
         """A connection is gone: there is room for another."""
         self._connections -= 1
         if self._connections < self.worker.cfg.worker_connections:
-            self.start_accepting()
-        self._check_idle()
+            self._resume_accepting(_AT_LIMIT)
+        self._check_drained()
 
     # -- requests -----------------------------------------------------------------------
 
     def submit(self, connection: Any, job: Callable[[], None]) -> bool:
-        """Give a request to the pool; False where the queue is full."""
-        if not self.handoff.submit(connection, job):
+        """Give a request to the pool; False where the queue is full.
+
+        New connections are then left to other workers, until the queue is half empty.
+        """
+        if not self.pool.submit(connection, job):
+            self._pause_accepting(_OVERLOADED)
             return False
         self._requests += 1
         self.worker.request_started()
@@ -145,7 +166,31 @@ class Server:
     def request_finished(self) -> None:
         """A request's thread is done."""
         self._requests -= 1
-        self._check_idle()
+        if self.pool.queued <= self.settings.max_queued_requests // 2:
+            self._resume_accepting(_OVERLOADED)
+        self._check_drained()
+
+    def is_stuck(self) -> bool:
+        """Whether no thread can be hoped for: each is past its request's deadline."""
+        timeout = self.settings.request_timeout
+        return timeout > 0 and self.pool.stuck(timeout)
+
+    def log_expired(self, exchange: Exchange, now: float, answered: bool) -> None:
+        """A request has met its deadline while it ran."""
+        self.log.warning(
+            "%s has run for %.1f s, longer than h2_request_timeout: %s",
+            exchange.description,
+            now - exchange.since,
+            "answered with 504" if answered else "its response was cut off",
+        )
+
+    def log_cut_off(self, exchange: Exchange, now: float) -> None:
+        """A request still runs while the worker has to exit."""
+        self.log.warning(
+            "%s has run for %.1f s and is cut off: the worker exits",
+            exchange.description,
+            now - exchange.since,
+        )
 
     # -- the end ------------------------------------------------------------------------
 
@@ -155,21 +200,18 @@ class Server:
         for link in list(self.links):
             link.tick(now)
 
-    async def drain(self, timeout: float) -> bool:
-        """Stop accepting and finish what was begun, for at most ``timeout`` seconds.
-
-        :returns: False if something had to be cut off.
-        """
-        self.stop_accepting()
+    def drain(self) -> None:
+        """Stop accepting and finish what was begun; `drained` says when that is done."""
+        self._pause_accepting(_DRAINING)
         self.draining = True
         for link in list(self.links):
             link.drain()
-        self._check_idle()
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
-        except asyncio.TimeoutError:
-            return False
-        return True
+        self._check_drained()
+
+    def cut_off(self) -> None:
+        """Tell every client whose request still runs that it will not be answered."""
+        for link in list(self.links):
+            link.cut_off()
 
     def close(self) -> None:
         """Cut every connection."""
@@ -178,6 +220,6 @@ class Server:
         for link in list(self.links):
             link.abort()
 
-    def _check_idle(self) -> None:
+    def _check_drained(self) -> None:
         if self.draining and not self._connections and not self._requests:
-            self._idle.set()
+            self.drained.set()

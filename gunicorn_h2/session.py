@@ -33,6 +33,9 @@ class Session(Protocol):
     def drain(self) -> None:
         """Finish what was begun, take nothing new, then close."""
 
+    def cut_off(self) -> None:
+        """Finish nothing: say so to the peer, and log what was running."""
+
 
 class Link(Protocol):
     """The transport of one connection, as its session sees it."""

@@ -179,8 +179,23 @@ class Settings:
         doc="Bytes of all request bodies of one connection together that are held until the"
         " application reads them. At least `http2_initial_window_size`, to which the default"
         " is raised where needed.")
+    max_threads: int = _row("h2_max_threads", "integer", 0, 0, 10_000,
+        doc="Threads that one worker may have when requests run long, such as event streams: each"
+        " that has run for `h2_long_request_after` lets another thread be started, up to this"
+        " number in all. 0 is as many as `threads`: the pool does not grow.")
+    long_request_after: float = _row("h2_long_request_after", "seconds", 0.1, 0.01, 3_600,
+        doc="Time after which a request no longer counts towards `threads`, where"
+        " `h2_max_threads` lets the pool grow.")
     max_queued_requests: int = _row("h2_max_queued_requests", "integer", 4_096, 1, 1_000_000,
         doc="Requests of one worker that may wait for a thread; those beyond are refused.")
+    request_timeout: float = _row("h2_request_timeout", "seconds", 0, 0, 86_400,
+        doc="Time a request may take, from its head to the end of its response; then it is"
+        " answered with 504, or reset if its response has begun. Its thread is free only when"
+        " the application returns; when every thread is stuck so, the worker replaces itself."
+        " 0 is no limit.")
+    max_connection_age: float = _row("h2_max_connection_age", "seconds", 0, 0, 604_800,
+        doc="A connection is drained at this age, give or take a tenth, and its client connects"
+        " anew, perhaps to another worker; 0 is never.")
     handshake_timeout: float = _row("h2_handshake_timeout", "seconds", 10, 0.1, 600,
         doc="Time for the TLS handshake, for the HTTP/2 preface, and for the peer to acknowledge"
         " our SETTINGS.")
@@ -277,6 +292,12 @@ def _reconciled(settings: Settings) -> Settings:
                 f" (from {settings.sources['initial_window_size']})"
             )
         changed["connection_window_size"] = stream_window
+    if 0 < settings.max_threads < settings.threads:
+        raise SettingError(
+            f"h2_max_threads = {settings.max_threads} (from {settings.sources['max_threads']}):"
+            f" must be at least threads = {settings.threads}"
+            f" (from {settings.sources.get('threads', 'default')}), or 0"
+        )
     return replace(settings, **changed)
 
 

@@ -8,6 +8,8 @@ server.py's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import socket
 import ssl
@@ -25,6 +27,14 @@ from .settings import SettingError, Settings, load
 
 #: Seconds between two looks at deadlines, and between two heartbeats at most.
 _TICK = 1.0
+#: Of `graceful_timeout`, what is kept for telling clients that they were cut off, and
+#: for exiting: when it is over the master kills.
+_EXIT_TIME = 1.0
+#: Seconds for telling them.
+_CUT_OFF_TIME = 0.3
+#: Seconds for draining where nobody waits for the worker any more, or nothing can end.
+_ORPHAN_PATIENCE = 0.5
+_STUCK_PATIENCE = 3.0
 #: RFC 9113 section 9.2.2 forbids every TLS 1.2 suite without forward secrecy or AEAD.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
@@ -42,6 +52,8 @@ class H2Worker(Worker):  # type: ignore[misc]
         except SettingError as error:
             # At a reload, when `check_config` is not called again.
             raise HaltServer(str(error), 1) from error
+        #: When what still runs is cut off, by the loop's clock.
+        self._deadline = math.inf
         self._tls: ssl.SSLContext | None = None
         self._stop: asyncio.Event | None = None
 
@@ -87,28 +99,40 @@ class H2Worker(Worker):  # type: ignore[misc]
         for name, value, source in self._settings.describe():
             self.log.debug("%s = %s (%s)", name, value, source)
         server.start_accepting()
-        while self.alive:
-            self.notify()
-            server.tick()
-            self._check_parent()
-            try:
-                await asyncio.wait_for(self._stop.wait(), min(_TICK, self.timeout or _TICK))
-            except asyncio.TimeoutError:
-                continue
-        heartbeat = loop.create_task(self._keep_alive(server))
-        if not await server.drain(self.cfg.graceful_timeout):
-            self.log.warning("graceful_timeout is over: cutting off what still runs")
+        await self._tick_until(self._stop, server)
+        server.drain()
+        await self._tick_until(server.drained, server)
+        if not server.drained.is_set():
+            server.cut_off()
+            self._deadline = loop.time() + _CUT_OFF_TIME
+            await self._tick_until(server.drained, server)
         server.close()
-        heartbeat.cancel()
         # One more turn, for the threads that the cut has woken.
         await asyncio.sleep(0)
 
-    async def _keep_alive(self, server: Server) -> None:
-        """While draining, the master must go on hearing from us, and deadlines hold."""
-        while True:
-            self.notify()
-            server.tick()
-            await asyncio.sleep(min(_TICK, self.timeout or _TICK))
+    async def _tick_until(self, event: asyncio.Event, server: Server) -> None:
+        """Look after deadlines, and let the master hear from us, until then or `_deadline`."""
+        while not event.is_set():
+            self._tick(server)
+            pause = min(_TICK, self.timeout or _TICK, self._deadline - server.now())
+            if pause <= 0:
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(event.wait(), pause)
+
+    def _tick(self, server: Server) -> None:
+        self.notify()
+        server.tick()
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            self.stop(_ORPHAN_PATIENCE)
+        elif self.alive and server.is_stuck():
+            self.log.error(
+                "Every thread has been busy for longer than h2_request_timeout:"
+                " replacing the worker (pid: %s)",
+                self.pid,
+            )
+            self.stop(_STUCK_PATIENCE)
 
     def _woken(self) -> None:
         """A signal, or the reloader, wrote to the pipe."""
@@ -119,16 +143,19 @@ class H2Worker(Worker):  # type: ignore[misc]
         if not self.alive:
             self.stop()
 
-    def stop(self) -> None:
-        """Leave the serving loop and drain (L)."""
-        self.alive = False
-        if self._stop is not None:
-            self._stop.set()
+    def stop(self, patience: float | None = None) -> None:
+        """Leave the serving loop and drain, for `graceful_timeout` or less (L).
 
-    def _check_parent(self) -> None:
-        if self.ppid != os.getppid():
-            self.log.info("Parent changed, shutting down: %s", self)
-            self.stop()
+        :param patience: seconds.
+        """
+        self.alive = False
+        if self._stop is None:
+            return
+        if patience is None:
+            graceful: float = self.cfg.graceful_timeout
+            patience = graceful - min(_EXIT_TIME, graceful / 2)
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + patience)
+        self._stop.set()
 
     def request_started(self) -> None:
         """Count a request towards `max_requests` (L)."""

@@ -22,7 +22,7 @@ from gunicorn.http.errors import (
 from gunicorn.http.wsgi import Response
 
 from .extensions import Extensions
-from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .handoff import ClientDisconnected, DeadlineExceeded, Exchange, RequestTimeout
 from .peer import Peer
 from .stream import Field
 
@@ -31,7 +31,11 @@ from .stream import Field
 _STATUS = re.compile(r"[2-9][0-9]{2}(?: [ \t\x21-\x7e\x80-\xff]*)?")
 #: As nginx logs it: the client cancelled before there was a status.
 _CANCELLED = "499 Client Closed Request"
-_TIMED_OUT = "408 Request Timeout"
+#: What the access log says of a request that ended otherwise before its response began.
+_ENDED_EARLY = {
+    RequestTimeout: "408 Request Timeout",
+    DeadlineExceeded: "504 Gateway Timeout",
+}
 #: Characters of what a peer sent that Gunicorn's complaint may repeat, in log and answer.
 _LONGEST_ECHO = 200
 
@@ -187,15 +191,12 @@ class Serving(ABC):
     def _run_application(self, started: datetime) -> None:
         parts: Any = None
         try:
-            if self.exchange.aborted:
-                # Cancelled while it waited for a thread: not worth running.
-                raise ClientDisconnected("cancelled before the application ran")
+            self.exchange.begin(f"{self.req.method} {self.req.path}")
             parts = self.worker.wsgi(self.environ, self._start_response)
             self._send(parts)
         except (ClientDisconnected, NoMoreData, RequestTimeout) as error:
             if not self.resp.headers_sent:
-                timed_out = isinstance(error, RequestTimeout)
-                self.resp.status = _TIMED_OUT if timed_out else _CANCELLED
+                self.resp.status = _ENDED_EARLY.get(type(error), _CANCELLED)
             self._log_access(started)
             raise
         except BaseException:

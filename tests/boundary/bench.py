@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from gunicorn_h2.handoff import Exchange, Handoff
+from gunicorn_h2.handoff import Exchange
+from gunicorn_h2.pool import Pool
 from gunicorn_h2.protocol import Link
 from gunicorn_h2.server import Server
 from gunicorn_h2.settings import Settings
@@ -196,9 +197,11 @@ class Bench:
         self.server = _WatchedServer(self.worker, settings, loop, [], None, Link)
         #: What got out of a job, which none should let happen.
         self.escaped: list[BaseException | None] = []
-        self.server.handoff = Handoff(
+        self.server.pool = Pool(
             loop,
             settings.threads,
+            settings.max_threads or settings.threads,
+            settings.long_request_after,
             settings.max_queued_requests,
             lambda: self.escaped.append(sys.exc_info()[1]),
         )
@@ -220,11 +223,11 @@ class Bench:
 
     async def check_pool(self) -> None:
         """No thread is busy, or will ever be again: nothing is queued, nothing is to come."""
-        handoff = self.server.handoff
-        await until(lambda: not handoff.busy and not +self.server.running)
-        assert handoff.queued == 0
-        assert not handoff._queues and not handoff._turns
-        assert not handoff._inbox
+        pool = self.server.pool
+        await until(lambda: not pool.busy and not +self.server.running)
+        assert pool.queued == 0
+        assert not pool._queues and not pool._turns
+        assert not self.server.handoff._inbox
 
     def close(self) -> None:
         """Close what the worker has opened."""

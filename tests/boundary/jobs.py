@@ -10,17 +10,29 @@ from typing import Any
 import pytest
 
 from gunicorn_h2.handoff import Handoff
+from gunicorn_h2.pool import Pool
 from tests.support.boundary import wait
 
 LOOPS = pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 
 
-def make_handoff(size: int = 1, max_queued: int = 100, reports: list[Any] | None = None) -> Handoff:
+def make_pool(
+    size: int = 1,
+    max_queued: int = 100,
+    reports: list[Any] | None = None,
+    max_size: int = 0,
+    long_after: float = 0.01,
+) -> Pool:
     def report() -> None:
         assert reports is not None, "a job raised"
         reports.append(True)
 
-    return Handoff(asyncio.get_running_loop(), size, max_queued, report)
+    loop = asyncio.get_running_loop()
+    return Pool(loop, size, max_size or size, long_after, max_queued, report)
+
+
+def make_boundary(size: int = 1) -> tuple[Handoff, Pool]:
+    return Handoff(asyncio.get_running_loop()), make_pool(size)
 
 
 class Held:

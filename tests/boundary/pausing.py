@@ -15,7 +15,8 @@ from types import FrameType
 from typing import Any
 
 import gunicorn_h2
-from gunicorn_h2.handoff import Exchange, Handoff
+from gunicorn_h2.handoff import Exchange
+from gunicorn_h2.pool import Pool
 from tests.support.boundary import wait
 
 _PACKAGE = str(Path(gunicorn_h2.__file__).parent)
@@ -77,7 +78,7 @@ def _holds_a_lock(frame: FrameType | None) -> bool:
         owner = frame.f_locals.get("self")
         if isinstance(owner, Exchange) and owner._changed._lock.locked():  # type: ignore[attr-defined]
             return True
-        if isinstance(owner, Handoff) and owner._lock.locked():
+        if isinstance(owner, Pool) and owner._lock.locked():
             return True
         frame = frame.f_back
     return False

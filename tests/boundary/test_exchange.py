@@ -12,10 +12,10 @@ import pytest
 from gunicorn_h2.handoff import (
     ClientDisconnected,
     Exchange,
-    RequestBody,
     RequestTimeout,
 )
-from tests.boundary.jobs import Call, make_handoff
+from gunicorn_h2.http2_wsgi import RequestBody
+from tests.boundary.jobs import Call, make_boundary
 from tests.support.boundary import (
     GONE,
     ObservedExchange,
@@ -29,7 +29,7 @@ from tests.support.boundary import (
 
 def test_a_write_waits_above_the_mark_and_goes_on_at_it() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner, 1_000)
         second = Call(lambda: exchange.send_data(b"b"))
@@ -38,7 +38,7 @@ def test_a_write_waits_above_the_mark_and_goes_on_at_it() -> None:
             exchange.send_data(b"a" * 1_000)
             second()
 
-        handoff.submit("c", job)
+        pool.submit("c", job)
         exchange.wait_until_parked()
         await owner.wait_for("data", 2)
         assert not second.done.is_set()
@@ -51,7 +51,7 @@ def test_a_write_waits_above_the_mark_and_goes_on_at_it() -> None:
 
 def test_with_a_mark_of_0_each_write_waits_for_its_last_byte() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner, 0)
         calls = [Call(lambda: exchange.send_data(b"abc")) for _ in range(3)]
@@ -60,7 +60,7 @@ def test_with_a_mark_of_0_each_write_waits_for_its_last_byte() -> None:
             for call in calls:
                 call()
 
-        handoff.submit("c", job)
+        pool.submit("c", job)
         for count, call in enumerate(calls, 1):
             exchange.wait_until_parked()
             await owner.wait_for("data", count)
@@ -78,7 +78,7 @@ def test_with_a_mark_of_0_each_write_waits_for_its_last_byte() -> None:
 
 def test_a_response_up_to_the_mark_never_waits() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner, 1_000)
 
@@ -90,7 +90,7 @@ def test_a_response_up_to_the_mark_never_waits() -> None:
             exchange.finish()
 
         call = Call(all_of_it)
-        handoff.submit("c", call)
+        pool.submit("c", call)
         # L is held still: nothing is sent, and nothing noted as sent.
         wait(call.done)
         await owner.wait_for("finished")
@@ -100,11 +100,11 @@ def test_a_response_up_to_the_mark_never_waits() -> None:
 
 def test_a_blocked_write_wakes_the_loop_even_if_more_was_to_follow() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner, 10)
         call = Call(lambda: exchange.send_data(b"x" * 11, wake=False))
-        handoff.submit("c", call)
+        pool.submit("c", call)
         await owner.wait_for("data")
         exchange.note_sent(11)
         wait(call.done)
@@ -117,7 +117,7 @@ def test_a_blocked_write_wakes_the_loop_even_if_more_was_to_follow() -> None:
 
 def test_what_has_arrived_is_read_at_once_and_credited_when_read() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 0)
         exchange.feed(b"one ", 5)
@@ -126,7 +126,7 @@ def test_what_has_arrived_is_read_at_once_and_credited_when_read() -> None:
         assert owner.calls == []
         reads = [Call(exchange.read) for _ in range(3)]
         for read in reads:
-            handoff.submit("c", read)
+            pool.submit("c", read)
             wait(read.done)
         assert [read.result for read in reads] == [b"one two", b"", b""]
         await owner.wait_for("read")
@@ -149,11 +149,11 @@ def test_a_read_waits_and_each_of_its_wakers_ends_the_wait(waker: str) -> None:
     wake, expected = WAKERS[waker]
 
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder())
         read = Call(exchange.read)
         assert exchange.waiting_since is None
-        handoff.submit("c", read)
+        pool.submit("c", read)
         exchange.wait_until_parked()
         since = exchange.waiting_since
         assert since is not None and since <= asyncio.get_running_loop().time()
@@ -170,10 +170,10 @@ def test_a_read_waits_and_each_of_its_wakers_ends_the_wait(waker: str) -> None:
 
 def test_a_note_of_sent_bytes_does_not_end_a_read() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder())
         read = Call(exchange.read)
-        handoff.submit("c", read)
+        pool.submit("c", read)
         exchange.wait_until_parked()
         exchange.note_sent(0)
         exchange.wait_until_parked()
@@ -186,13 +186,13 @@ def test_a_note_of_sent_bytes_does_not_end_a_read() -> None:
 
 def test_what_came_before_the_failure_of_a_body_is_read_first() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = Exchange(handoff, Recorder(), 0)
         exchange.feed(b"half", 4)
         exchange.fail_body(RequestTimeout("late"))
         reads = [Call(exchange.read) for _ in range(3)]
         for read in reads:
-            handoff.submit("c", read)
+            pool.submit("c", read)
             wait(read.done)
         assert reads[0].result == b"half"
         assert all(isinstance(read.error, RequestTimeout) for read in reads[1:])
@@ -204,10 +204,10 @@ def test_data_that_has_come_is_no_longer_waited_for() -> None:
     """The deadline must not hit a thread that was only slow to wake up."""
 
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder())
         read = Call(exchange.read)
-        handoff.submit("c", read)
+        pool.submit("c", read)
         exchange.wait_until_parked()
         assert exchange.waiting_since is not None
         # `feed` up to its notify: a thread that has not got to run yet looks the same.
@@ -222,14 +222,14 @@ def test_data_that_has_come_is_no_longer_waited_for() -> None:
 
 def test_the_body_is_a_file() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = Exchange(handoff, Recorder(), 0)
         body = io.BufferedReader(RequestBody(exchange), 4)
         exchange.feed(b"first line\nsecond ", 18)
         exchange.feed(b"line\nrest", 9)
         exchange.end_body([])
         read = Call(lambda: (body.readline(), body.readline(), body.read(2), body.read()))
-        handoff.submit("c", read)
+        pool.submit("c", read)
         wait(read.done)
         assert read.result == (b"first line\n", b"second line\n", b"re", b"st")
         assert body.readable()
@@ -239,13 +239,13 @@ def test_the_body_is_a_file() -> None:
 
 def test_100_continue_is_sent_once_and_only_if_the_body_has_to_be_waited_for() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner)
         exchange.expects_continue = True
         reads = [Call(exchange.read) for _ in range(2)]
         for read in reads:
-            handoff.submit("c", read)
+            pool.submit("c", read)
             exchange.wait_until_parked()
             await owner.wait_for("informational")
             exchange.feed(b"data", 4)
@@ -257,7 +257,7 @@ def test_100_continue_is_sent_once_and_only_if_the_body_has_to_be_waited_for() -
         early.expects_continue = True
         early.feed(b"data", 4)
         read = Call(early.read)
-        handoff.submit("c", read)
+        pool.submit("c", read)
         wait(read.done)
         await owner.wait_for("read", 3)
         assert owner.count("informational") == 1
@@ -270,7 +270,7 @@ def test_no_100_continue_after_the_response_has_begun(part: str) -> None:
     """RFC 9110 section 15.2: an interim response comes before the final one."""
 
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner)
         exchange.expects_continue = True
@@ -283,7 +283,7 @@ def test_no_100_continue_after_the_response_has_begun(part: str) -> None:
             return exchange.read()
 
         read = Call(job)
-        handoff.submit("c", read)
+        pool.submit("c", read)
         exchange.wait_until_parked()
         exchange.feed(b"data", 4)
         wait(read.done)
@@ -300,10 +300,10 @@ def test_no_100_continue_after_the_response_has_begun(part: str) -> None:
 
 def test_an_abort_ends_a_blocked_write() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder(), 0)
         call = Call(lambda: exchange.send_data(b"x"))
-        handoff.submit("c", call)
+        pool.submit("c", call)
         exchange.wait_until_parked()
         exchange.abort(GONE)
         wait(call.done)
@@ -314,7 +314,7 @@ def test_an_abort_ends_a_blocked_write() -> None:
 
 def test_nothing_waits_after_an_abort_and_the_first_reason_stands() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner, 0)
         exchange.feed(b"never read", 10)
@@ -330,19 +330,19 @@ def test_nothing_waits_after_an_abort_and_the_first_reason_stands() -> None:
             Call(lambda: exchange.end_response([])),
         ]
         for call in calls:
-            handoff.submit("c", call)
+            pool.submit("c", call)
             wait(call.done)
             assert call.error is GONE
         assert owner.calls == []
         exchange.feed(b"more", 4)
         exchange.end_body([])
         read = Call(exchange.read)
-        handoff.submit("c", read)
+        pool.submit("c", read)
         wait(read.done)
         assert read.error is GONE
         # Letting go is possible always.
-        handoff.submit("c", exchange.fail_response)
-        handoff.submit("c", exchange.finish)
+        pool.submit("c", exchange.fail_response)
+        pool.submit("c", exchange.finish)
         await owner.wait_for("finished")
         assert [name for name, _ in owner.of(exchange)] == ["failed", "finished"]
 
@@ -351,11 +351,11 @@ def test_nothing_waits_after_an_abort_and_the_first_reason_stands() -> None:
 
 def test_an_informational_response_is_sent_at_once() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 0)
         hints = [(b":status", b"103")]
-        handoff.submit("c", lambda: exchange.send_informational(hints))
+        pool.submit("c", lambda: exchange.send_informational(hints))
         await owner.wait_for("informational")
         assert owner.of(exchange) == [("informational", hints)]
 
@@ -364,7 +364,7 @@ def test_an_informational_response_is_sent_at_once() -> None:
 
 def test_what_was_fed_and_not_read_can_be_taken_back() -> None:
     async def scenario() -> None:
-        exchange = Exchange(make_handoff(), Recorder(), 0)
+        exchange = Exchange(make_boundary()[0], Recorder(), 0)
         assert exchange.take_unread() == b""
         exchange.feed(b"next ", 5)
         exchange.feed(b"request", 7)

@@ -13,7 +13,7 @@ import pytest
 from gunicorn_h2.handoff import (
     Exchange,
 )
-from tests.boundary.jobs import LOOPS, make_handoff
+from tests.boundary.jobs import LOOPS, make_boundary
 from tests.support.boundary import (
     HANG,
     CountingLoop,
@@ -28,7 +28,7 @@ def test_one_burst_is_one_wake_up_and_one_flush() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 65_536)
         posted = threading.Event()
@@ -41,7 +41,7 @@ def test_one_burst_is_one_wake_up_and_one_flush() -> None:
             exchange.finish("result")
             posted.set()
 
-        handoff.submit(owner, job)
+        pool.submit(owner, job)
         wait(posted)
         assert owner.calls == []
         await owner.wait_for("finished")
@@ -62,7 +62,7 @@ def test_each_burst_wakes_the_loop_again() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 65_536)
         go = threading.Semaphore(0)
@@ -72,7 +72,7 @@ def test_each_burst_wakes_the_loop_again() -> None:
                 assert go.acquire(timeout=HANG)
                 exchange.send_data(b"x")
 
-        handoff.submit(owner, job)
+        pool.submit(owner, job)
         for count in range(1, 51):
             go.release()
             await owner.wait_for("data", count)
@@ -85,7 +85,7 @@ def test_a_head_and_an_end_wake_nobody_by_themselves() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 65_536)
         posted, go = threading.Event(), threading.Event()
@@ -99,7 +99,7 @@ def test_a_head_and_an_end_wake_nobody_by_themselves() -> None:
             wait(go)
             exchange.finish()
 
-        handoff.submit(owner, job)
+        pool.submit(owner, job)
         wait(posted)
         assert loop.wake_ups == 0
         go.set()
@@ -114,7 +114,7 @@ def test_a_head_and_an_end_wake_nobody_by_themselves() -> None:
 
 def test_a_push_takes_along_what_was_posted_without_a_wake_up() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 65_536)
 
@@ -122,7 +122,7 @@ def test_a_push_takes_along_what_was_posted_without_a_wake_up() -> None:
             exchange.end_response([])
             exchange.push()
 
-        handoff.submit(owner, job)
+        pool.submit(owner, job)
         await owner.wait_for("end")
         assert owner.flushes == 1
 
@@ -132,7 +132,7 @@ def test_a_push_takes_along_what_was_posted_without_a_wake_up() -> None:
 @LOOPS
 def test_each_exchange_keeps_its_order_whatever_the_others_do(kind: str) -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=8)
+        handoff, pool = make_boundary(size=8)
         owner = Recorder()
         exchanges = [Exchange(handoff, owner, 2**31) for _ in range(8)]
         start = threading.Barrier(9)
@@ -147,7 +147,7 @@ def test_each_exchange_keeps_its_order_whatever_the_others_do(kind: str) -> None
             return run
 
         for exchange in exchanges:
-            handoff.submit(exchange, job(exchange))
+            pool.submit(exchange, job(exchange))
         wait(start)
         await owner.wait_for("finished", 8)
         for exchange in exchanges:
@@ -163,7 +163,7 @@ def test_a_drain_is_bounded_so_that_the_loop_gets_to_other_things() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 2**31)
         posted = threading.Event()
@@ -174,7 +174,7 @@ def test_a_drain_is_bounded_so_that_the_loop_gets_to_other_things() -> None:
             exchange.finish()
             posted.set()
 
-        handoff.submit(owner, job)
+        pool.submit(owner, job)
         wait(posted)
         seen: list[int] = []
 
@@ -196,7 +196,7 @@ def test_a_drain_is_bounded_so_that_the_loop_gets_to_other_things() -> None:
 
 def test_one_drain_flushes_every_owner_once() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=3)
+        handoff, pool = make_boundary(size=3)
         owners = [Recorder() for _ in range(3)]
         posted = threading.Barrier(4)
 
@@ -211,7 +211,7 @@ def test_one_drain_flushes_every_owner_once() -> None:
             return run
 
         for owner in owners:
-            handoff.submit(owner, job(owner))
+            pool.submit(owner, job(owner))
         wait(posted)
         for owner in owners:
             await owner.wait_for("data", 2)
@@ -235,7 +235,7 @@ def test_a_bug_in_one_owner_does_not_hold_up_the_others(place: str) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, CountingLoop)
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owners = [Recorder(), Faulty(), Recorder()]
         posted = threading.Event()
 
@@ -244,7 +244,7 @@ def test_a_bug_in_one_owner_does_not_hold_up_the_others(place: str) -> None:
                 Exchange(handoff, owner, 65_536).send_data(b"x")
             posted.set()
 
-        handoff.submit("c", job)
+        pool.submit("c", job)
         wait(posted)
         for owner in owners:
             await owner.wait_for("data")
@@ -260,7 +260,7 @@ def test_posts_after_the_loop_has_closed_raise_nothing(kind: str) -> None:
     go, ended = threading.Event(), threading.Event()
 
     async def scenario() -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = Exchange(handoff, Recorder(), 65_536)
 
         def job() -> None:
@@ -269,7 +269,7 @@ def test_posts_after_the_loop_has_closed_raise_nothing(kind: str) -> None:
                 results.append(call(b"x"))
             ended.set()
 
-        handoff.submit("c", job)
+        pool.submit("c", job)
 
     on_loop(scenario(), kind)
     go.set()

@@ -19,6 +19,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 
 from gunicorn_h2.handoff import ClientDisconnected
 from gunicorn_h2.protocol import Link
@@ -334,3 +335,37 @@ def test_a_real_socket_that_breaks_while_a_thread_writes(kind: str) -> None:
         assert ended.is_set() and not errors
 
     with_bench(app, test, kind)
+
+
+def frame_types(data: bytes) -> Iterator[int]:
+    while data:
+        yield data[3]
+        data = data[9 + int.from_bytes(data[:3], "big") :]
+
+
+def test_connections_that_were_made_together_are_not_drained_together() -> None:
+    """`h2_max_connection_age`, give or take a tenth."""
+
+    async def test(bench: Bench) -> None:
+        clients = [Client(bench) for _ in range(100)]
+        made = bench.server.now()
+
+        going: set[Client] = set()
+
+        def drained(age: float) -> int:
+            for client in set(clients) - going:
+                client.link.tick(made + age)
+                # Not to h2, which minds what follows a GOAWAY.
+                if GoAwayFrame.type in frame_types(client.transport.take()):
+                    going.add(client)
+            return len(going)
+
+        assert drained(89) == 0
+        assert 0 < drained(100) < 100
+        assert drained(111) == 100
+        for client in clients:
+            client.link.abort()
+
+    # They have nothing to say for all that time.
+    settings = Settings(max_connection_age=100.0, idle_timeout=0.0, handshake_timeout=600.0)
+    with_bench(lambda environ, start_response: [], test, settings=settings)

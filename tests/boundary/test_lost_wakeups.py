@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from gunicorn_h2.handoff import ClientDisconnected, Exchange, Handoff, RequestTimeout
+from gunicorn_h2.handoff import ClientDisconnected, Exchange, RequestTimeout
+from gunicorn_h2.pool import Pool
+from tests.boundary.jobs import make_boundary, make_pool
 from tests.boundary.pausing import Pause
 from tests.support.boundary import GONE, HANG, Recorder, on_loop, until, wait
 
@@ -39,23 +41,15 @@ def at_every_line(scenario: Callable[[Pause], Awaitable[None]]) -> None:
     on_loop(scenarios(), limit=2 * HANG)
 
 
-def make_handoff(size: int = 1) -> Handoff:
-    return Handoff(asyncio.get_running_loop(), size, 100, _unexpected)
-
-
-def _unexpected() -> None:
-    raise AssertionError("a job raised")
-
-
 class Run:
     """A function run on the pool, under observation."""
 
-    def __init__(self, handoff: Handoff, pause: Pause, function: Callable[[], Any]) -> None:
+    def __init__(self, pool: Pool, pause: Pause, function: Callable[[], Any]) -> None:
         self.done = threading.Event()
         self.result: Any = None
         self._function = pause(function)
         self._go = threading.Event()
-        assert handoff.submit("c", self)
+        assert pool.submit("c", self)
         # Not while L is in `submit`, with the lock.
         self._go.set()
 
@@ -79,7 +73,7 @@ async def turn() -> None:
 
 def test_no_post_is_lost_whenever_the_loop_drains() -> None:
     async def scenario(pause: Pause) -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 65_536)
 
@@ -87,7 +81,7 @@ def test_no_post_is_lost_whenever_the_loop_drains() -> None:
             for _ in range(3):
                 exchange.send_data(b"x")
 
-        run = Run(handoff, pause, job)
+        run = Run(pool, pause, job)
         # L stands still until the thread does, then drains what there is.
         while not (pause.reached.is_set() or run.done.is_set()):
             pause.reached.wait(0.001)
@@ -100,7 +94,7 @@ def test_no_post_is_lost_whenever_the_loop_drains() -> None:
 
 def test_no_post_is_lost_wherever_the_loop_is_in_its_drain() -> None:
     async def scenario(pause: Pause) -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 65_536)
         first, second, go = threading.Event(), threading.Event(), threading.Event()
@@ -117,7 +111,7 @@ def test_no_post_is_lost_wherever_the_loop_is_in_its_drain() -> None:
             wait(second)
 
         pause.instead = meanwhile
-        handoff.submit("c", job)
+        pool.submit("c", job)
         wait(first)
         drain = handoff._drain
         handoff._drain = pause(drain)  # type: ignore[method-assign]
@@ -146,9 +140,9 @@ def test_no_waker_of_a_read_is_missed(waker: str) -> None:
     wake, expected = WAKERS[waker]
 
     async def scenario(pause: Pause) -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         exchange = Exchange(handoff, Recorder(), 0)
-        run = Run(handoff, pause, exchange.read)
+        run = Run(pool, pause, exchange.read)
         # Without the lock, which the thread may need.
         while not (pause.reached.is_set() or exchange._waiting_since):
             pause.reached.wait(0.001)
@@ -167,7 +161,7 @@ def test_no_waker_of_a_read_is_missed(waker: str) -> None:
 
 def test_no_note_of_sent_bytes_is_missed() -> None:
     async def scenario(pause: Pause) -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         sent: list[int] = []
 
         class Sender(Recorder):
@@ -181,7 +175,7 @@ def test_no_note_of_sent_bytes_is_missed() -> None:
             for _ in range(3):
                 exchange.send_data(b"abc")
 
-        run = Run(handoff, pause, job)
+        run = Run(pool, pause, job)
         await until(lambda: pause.reached.is_set() or run.done.is_set())
         await turn()
         pause.let_go.set()
@@ -193,7 +187,7 @@ def test_no_note_of_sent_bytes_is_missed() -> None:
 
 def test_no_abort_is_missed_by_a_write() -> None:
     async def scenario(pause: Pause) -> None:
-        handoff = make_handoff()
+        handoff, pool = make_boundary()
         owner = Recorder()
         exchange = Exchange(handoff, owner, 4)
 
@@ -203,7 +197,7 @@ def test_no_abort_is_missed_by_a_write() -> None:
             # This one waits: nothing is ever sent.
             exchange.send_data(b"abc")
 
-        run = Run(handoff, pause, job)
+        run = Run(pool, pause, job)
         await until(lambda: pause.reached.is_set() or owner.count("data") == 2)
         exchange.abort(GONE)
         pause.let_go.set()
@@ -218,7 +212,7 @@ def test_no_abort_is_missed_by_a_write() -> None:
 
 def test_no_job_is_left_lying_when_a_thread_runs_out_of_work() -> None:
     async def scenario(pause: Pause) -> None:
-        handoff = make_handoff(size=1)
+        pool = make_pool()
         go, second, third = threading.Event(), threading.Event(), threading.Event()
 
         def first() -> None:
@@ -226,16 +220,16 @@ def test_no_job_is_left_lying_when_a_thread_runs_out_of_work() -> None:
             wait(go)
             pause.watch_caller()
 
-        handoff.submit("a", first)
+        pool.submit("a", first)
         go.set()
-        while not (pause.reached.is_set() or handoff._idle):
+        while not (pause.reached.is_set() or pool._idle):
             pause.reached.wait(0.001)
-        assert handoff.submit("a", second.set)
-        assert handoff.submit("b", third.set)
+        assert pool.submit("a", second.set)
+        assert pool.submit("b", third.set)
         pause.let_go.set()
         wait(second)
         wait(third)
-        await until(lambda: not handoff.busy)
-        assert handoff.queued == 0
+        await until(lambda: not pool.busy)
+        assert pool.queued == 0
 
     at_every_line(scenario)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.boundary.jobs import Call, Held, make_handoff
+from tests.boundary.jobs import Call, Held, make_pool
 from tests.support.boundary import (
+    HANG,
     POOL_PREFIX,
     on_loop,
     until,
@@ -21,20 +22,20 @@ from tests.support.boundary import (
 
 def test_threads_are_started_as_needed_and_no_more_than_size() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=3)
-        assert handoff.busy == 0
+        pool = make_pool(size=3)
+        assert pool.busy == 0
         held = [Held() for _ in range(5)]
         for expected, job in zip((1, 2, 3, 3, 3), held, strict=True):
-            assert handoff.submit("c", job)
-            assert handoff.busy == expected
-        assert handoff.queued == 2
+            assert pool.submit("c", job)
+            assert pool.busy == expected
+        assert pool.queued == 2
         for job in held[:3]:
             wait(job.started)
         assert not held[3].started.is_set() and not held[4].started.is_set()
         for job in held:
             job.let_go.set()
             wait(job.started)
-        await until(lambda: not handoff.busy)
+        await until(lambda: not pool.busy)
         assert len({job.thread for job in held}) == 3
 
     on_loop(scenario())
@@ -42,14 +43,14 @@ def test_threads_are_started_as_needed_and_no_more_than_size() -> None:
 
 def test_an_idle_thread_is_used_before_a_new_one_is_started() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=8)
+        pool = make_pool(size=8)
         threads = set()
         for _ in range(20):
             job = Held()
             job.let_go.set()
-            assert handoff.submit("c", job)
+            assert pool.submit("c", job)
             wait(job.started)
-            await until(lambda: not handoff.busy)
+            await until(lambda: not pool.busy)
             threads.add(job.thread)
         assert len(threads) == 1
 
@@ -58,17 +59,17 @@ def test_an_idle_thread_is_used_before_a_new_one_is_started() -> None:
 
 def test_the_thread_that_was_busy_last_is_the_next_to_work() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=4)
+        pool = make_pool(size=4)
         held = [Held() for _ in range(4)]
         for job in held:
-            handoff.submit("c", job)
+            pool.submit("c", job)
             wait(job.started)
         for left, index in zip((3, 2, 1, 0), (2, 0, 3, 1), strict=True):
             held[index].let_go.set()
-            await until(lambda left=left: handoff.busy == left)  # type: ignore[misc]
+            await until(lambda left=left: pool.busy == left)  # type: ignore[misc]
         again = [Held() for _ in range(4)]
         for job in again:
-            handoff.submit("c", job)
+            pool.submit("c", job)
             wait(job.started)
         assert [job.thread for job in again] == [held[i].thread for i in (1, 3, 0, 2)]
         for job in again:
@@ -79,9 +80,9 @@ def test_the_thread_that_was_busy_last_is_the_next_to_work() -> None:
 
 def test_connections_take_turns_and_each_is_served_in_order() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=1)
+        pool = make_pool(size=1)
         first = Held()
-        handoff.submit("a", first)
+        pool.submit("a", first)
         wait(first.started)
         order: list[str] = []
         done = threading.Event()
@@ -95,7 +96,7 @@ def test_connections_take_turns_and_each_is_served_in_order() -> None:
             return run
 
         for name in ("a1", "a2", "a3", "a4", "b1", "c1", "c2", "b2"):
-            assert handoff.submit(name[0], job(name))
+            assert pool.submit(name[0], job(name))
         first.let_go.set()
         wait(done)
         assert order == ["a1", "b1", "c1", "a2", "b2", "c2", "a3", "a4"]
@@ -105,7 +106,7 @@ def test_connections_take_turns_and_each_is_served_in_order() -> None:
 
 def test_a_connection_that_comes_back_queues_up_behind_the_others() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=1)
+        pool = make_pool(size=1)
         order: list[str] = []
         steps = {name: Held() for name in ("a1", "b1", "b2", "a2")}
 
@@ -116,13 +117,13 @@ def test_a_connection_that_comes_back_queues_up_behind_the_others() -> None:
 
             return run
 
-        handoff.submit("a", job("a1"))
+        pool.submit("a", job("a1"))
         wait(steps["a1"].started)
-        handoff.submit("b", job("b1"))
-        handoff.submit("b", job("b2"))
+        pool.submit("b", job("b1"))
+        pool.submit("b", job("b2"))
         steps["a1"].let_go.set()
         wait(steps["b1"].started)
-        handoff.submit("a", job("a2"))
+        pool.submit("a", job("a2"))
         for name in ("b1", "b2", "a2"):
             steps[name].let_go.set()
         wait(steps["a2"].started)
@@ -133,23 +134,23 @@ def test_a_connection_that_comes_back_queues_up_behind_the_others() -> None:
 
 def test_the_queue_is_bounded_and_a_refused_job_never_runs() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=1, max_queued=2)
+        pool = make_pool(size=1, max_queued=2)
         held = [Held() for _ in range(3)]
         for job in held:
-            assert handoff.submit("a", job)
+            assert pool.submit("a", job)
         refused = Held()
-        assert not handoff.submit("a", refused)
-        assert not handoff.submit("b", refused)
-        assert handoff.queued == 2
+        assert not pool.submit("a", refused)
+        assert not pool.submit("b", refused)
+        assert pool.queued == 2
         for job in held:
             job.let_go.set()
             wait(job.started)
-        await until(lambda: not handoff.busy)
+        await until(lambda: not pool.busy)
         assert not refused.started.is_set()
-        assert handoff.queued == 0
+        assert pool.queued == 0
         late = Held()
         late.let_go.set()
-        assert handoff.submit("b", late)
+        assert pool.submit("b", late)
         wait(late.started)
 
     on_loop(scenario())
@@ -158,7 +159,7 @@ def test_the_queue_is_bounded_and_a_refused_job_never_runs() -> None:
 def test_a_job_that_raises_costs_the_pool_no_thread() -> None:
     async def scenario() -> None:
         reports: list[Any] = []
-        handoff = make_handoff(size=2, reports=reports)
+        pool = make_pool(size=2, reports=reports)
         errors: list[type[BaseException]] = [ValueError, SystemExit, KeyboardInterrupt]
 
         def raiser(error: type[BaseException]) -> Callable[[], None]:
@@ -168,12 +169,12 @@ def test_a_job_that_raises_costs_the_pool_no_thread() -> None:
             return run
 
         for error in errors * 4:
-            assert handoff.submit("c", raiser(error))
-        await until(lambda: not handoff.busy)
+            assert pool.submit("c", raiser(error))
+        await until(lambda: not pool.busy)
         assert len(reports) == 12
         held = [Held(), Held()]
         for job in held:
-            handoff.submit("c", job)
+            pool.submit("c", job)
         for job in held:
             wait(job.started)
             job.let_go.set()
@@ -183,13 +184,13 @@ def test_a_job_that_raises_costs_the_pool_no_thread() -> None:
 
 def test_an_idle_thread_keeps_nothing_of_its_last_job() -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=1)
+        pool = make_pool(size=1)
         held = Held()
         held.let_go.set()
         gone = weakref.ref(held)
-        handoff.submit("c", held)
+        pool.submit("c", held)
         wait(held.started)
-        await until(lambda: not handoff.busy)
+        await until(lambda: not pool.busy)
         del held
         # The thread is idle to the pool a few instructions before it waits.
         await until(lambda: gc.collect() >= 0 and gone() is None)
@@ -211,13 +212,13 @@ def no_new_threads() -> Any:
 
 def test_where_no_thread_can_be_started_the_others_take_over(no_new_threads: Any) -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=3)
+        pool = make_pool(size=3)
         first, second = Held(), Held()
-        assert handoff.submit("c", first)
+        assert pool.submit("c", first)
         wait(first.started)
         no_new_threads()
-        assert handoff.submit("c", second)
-        assert handoff.busy == 1
+        assert pool.submit("c", second)
+        assert pool.busy == 1
         first.let_go.set()
         second.let_go.set()
         wait(second.started)
@@ -228,16 +229,16 @@ def test_where_no_thread_can_be_started_the_others_take_over(no_new_threads: Any
 
 def test_where_no_thread_can_be_started_at_all_a_job_is_refused(no_new_threads: Any) -> None:
     async def scenario() -> None:
-        handoff = make_handoff(size=3)
+        pool = make_pool(size=3)
         refused, taken = Held(), Held()
         old = threading.stack_size()
         no_new_threads()
         for _ in range(4):
-            assert not handoff.submit("c", refused)
-        assert handoff.busy == 0
+            assert not pool.submit("c", refused)
+        assert pool.busy == 0
         threading.stack_size(old)
         taken.let_go.set()
-        assert handoff.submit("c", taken)
+        assert pool.submit("c", taken)
         wait(taken.started)
         assert not refused.started.is_set()
 
@@ -246,11 +247,161 @@ def test_where_no_thread_can_be_started_at_all_a_job_is_refused(no_new_threads: 
 
 def test_threads_are_named_and_end_with_the_process() -> None:
     async def scenario() -> None:
-        handoff = make_handoff()
+        pool = make_pool()
         seen: list[threading.Thread] = []
         call = Call(lambda: seen.append(threading.current_thread()))
-        handoff.submit("c", call)
+        pool.submit("c", call)
         wait(call.done)
         assert seen[0].name.startswith(POOL_PREFIX) and seen[0].daemon
+
+    on_loop(scenario())
+
+
+# -- long requests ----------------------------------------------------------------------
+
+
+def test_a_long_request_lets_another_thread_be_started() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=1, max_size=3)
+        held = [Held() for _ in range(5)]
+        for job in held:
+            assert pool.submit("c", job)
+        # Each becomes long in its turn; the bound is the bound.
+        for job in held[:3]:
+            await until(job.started.is_set)
+        assert pool.busy == 3
+        assert pool.queued == 2 and not held[3].started.is_set()
+        held[1].let_go.set()
+        await until(held[3].started.is_set)
+        for job in held:
+            job.let_go.set()
+        await until(held[4].started.is_set)
+
+    on_loop(scenario())
+
+
+def test_a_new_request_gets_its_thread_at_once_where_all_others_are_long() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=2, max_size=5, long_after=0.0)
+        held = [Held() for _ in range(5)]
+        for job in held:
+            assert pool.submit("c", job)
+            assert pool.queued == 0
+            wait(job.started)
+        for job in held:
+            job.let_go.set()
+
+    on_loop(scenario())
+
+
+def test_short_requests_do_not_make_the_pool_grow() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=2, max_size=50, long_after=HANG)
+        held = [Held() for _ in range(6)]
+        for job in held:
+            assert pool.submit("c", job)
+        assert pool.busy == 2 and pool.queued == 4
+        for job in held:
+            job.let_go.set()
+            wait(job.started)
+        await until(lambda: not pool.busy)
+        assert len({job.thread for job in held}) == 2
+
+    on_loop(scenario())
+
+
+def test_the_pool_shrinks_as_long_requests_end() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=2, max_size=20)
+        held = [Held() for _ in range(20)]
+        for job in held:
+            assert pool.submit("c", job)
+        for job in held:
+            await until(job.started.is_set)
+        await until(lambda: pool.stuck(0.01))
+        idents = {job.thread for job in held}
+
+        def alive() -> int:
+            return sum(thread.ident in idents for thread in threading.enumerate())
+
+        assert alive() == 20
+        for job in held[:10]:
+            job.let_go.set()
+        # Beside ten long ones there is room for two.
+        await until(lambda: pool.busy == 10 and alive() == 12)
+        for job in held[10:]:
+            job.let_go.set()
+        await until(lambda: not pool.busy and alive() == 2)
+        last = [Held() for _ in range(2)]
+        for job in last:
+            assert pool.submit("c", job)
+            wait(job.started)
+            job.let_go.set()
+
+    on_loop(scenario())
+
+
+def test_a_thread_too_many_leaves_the_queue_to_the_others() -> None:
+    """`size` is how many requests run that are not long, also after a rush of long ones."""
+
+    async def scenario() -> None:
+        pool = make_pool(size=1, max_size=3, long_after=0.2)
+        long = [Held(), Held()]
+        for job in long:
+            assert pool.submit("c", job)
+            await until(job.started.is_set)
+        short = [Held() for _ in range(3)]
+        for job in short:
+            assert pool.submit("c", job)
+        await until(short[0].started.is_set)
+        running: list[int] = []
+        # The end of a long one must not make two short ones run side by side.
+        pool._long_after = HANG
+        for job in long:
+            job.let_go.set()
+        await until(lambda: len(pool._threads) == 1)
+        for job in short:
+            wait(job.started)
+            running.append(pool.busy)
+            job.let_go.set()
+        assert running == [1, 1, 1]
+
+    on_loop(scenario())
+
+
+def test_where_no_thread_can_be_started_the_pool_does_not_grow(no_new_threads: Any) -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=1, max_size=3)
+        first, second = Held(), Held()
+        assert pool.submit("c", first)
+        wait(first.started)
+        no_new_threads()
+        assert pool.submit("c", second)
+        timer = pool._grow_timer
+        await until(lambda: pool._grow_timer is not timer)
+        assert pool.busy == 1 and pool.queued == 1
+        first.let_go.set()
+        second.let_go.set()
+        wait(second.started)
+
+    on_loop(scenario())
+
+
+def test_a_pool_is_stuck_when_every_thread_has_been_busy_for_too_long() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=2)
+        held = [Held(), Held()]
+        assert not pool.stuck(0)
+        assert pool.submit("c", held[0])
+        wait(held[0].started)
+        assert not pool.stuck(0)
+        assert pool.submit("c", held[1])
+        wait(held[1].started)
+        assert pool.stuck(0)
+        assert not pool.stuck(HANG)
+        held[0].let_go.set()
+        await until(lambda: pool.busy == 1)
+        assert not pool.stuck(0)
+        held[1].let_go.set()
 
     on_loop(scenario())

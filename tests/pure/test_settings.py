@@ -40,6 +40,10 @@ DOCUMENTED = [
     ("h2_transport_high_water_mark", "bytes", 131_072, 16_384, 16_777_216),
     ("h2_connection_window_size", "bytes", 1_048_576, 65_535, 2_147_483_647),
     ("h2_max_queued_requests", "integer", 4_096, 1, 1_000_000),
+    ("h2_max_threads", "integer", 0, 0, 10_000),
+    ("h2_long_request_after", "seconds", 0.1, 0.01, 3_600),
+    ("h2_request_timeout", "seconds", 0, 0, 86_400),
+    ("h2_max_connection_age", "seconds", 0, 0, 604_800),
     ("h2_handshake_timeout", "seconds", 10, 0.1, 600),
     ("h2_header_timeout", "seconds", 10, 0.1, 600),
     ("h2_idle_timeout", "seconds", 120, 0, 86_400),
@@ -409,6 +413,18 @@ def test_connection_window_is_no_smaller_than_a_streams(start: Start) -> None:
     )
 
 
+def test_the_pool_grows_to_no_less_than_it_begins_with(start: Start) -> None:
+    assert start("threads = 9\nh2_max_threads = 9").max_threads == 9
+    assert start("threads = 9").max_threads == 0
+    assert refusal(start, "h2_max_threads = 7") == (
+        f"h2_max_threads = 7 (from {start.conf}): must be at least threads = 8 (from default), or 0"
+    )
+    assert refusal(start, "threads = 9", env={"GUNICORN_H2_MAX_THREADS": "8"}) == (
+        "h2_max_threads = 8 (from GUNICORN_H2_MAX_THREADS):"
+        f" must be at least threads = 9 (from {start.conf}), or 0"
+    )
+
+
 # -- mistakes -----------------------------------------------------------------
 
 
@@ -545,7 +561,9 @@ def test_any_text_in_the_environment_is_in_range_or_refused(name: str, text: str
     variable = "GUNICORN_" + name.upper()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(variable, text)
-        assert_settles(SETTINGS[name], lambda: load(Config(), object), variable)
+        # One thread, so that any number of them may be the most.
+        worker_class = type("Tuned", (), {"threads": 1})
+        assert_settles(SETTINGS[name], lambda: load(Config(), worker_class), variable)
 
 
 @run(deadline=None)
@@ -554,7 +572,7 @@ def test_any_text_in_the_environment_is_in_range_or_refused(name: str, text: str
     value=st.integers() | st.floats() | st.booleans() | st.none() | st.text() | st.binary(),
 )
 def test_any_value_in_the_class_is_in_range_or_refused(name: str, value: object) -> None:
-    worker_class = type("Tuned", (), {name: value})
+    worker_class = type("Tuned", (), {"threads": 1, name: value})
     assert_settles(SETTINGS[name], lambda: load(Config(), worker_class), "class Tuned")
 
 

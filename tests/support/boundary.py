@@ -86,7 +86,7 @@ def thread_stacks() -> str:
     return "\n".join(
         f"{names.get(ident)}:\n" + "".join(traceback.format_stack(frame)[-6:])
         for ident, frame in sys._current_frames().items()
-        if (names.get(ident) or "").startswith(POOL_PREFIX) and frame.f_code.co_name != "_work"
+        if (names.get(ident) or "").startswith(POOL_PREFIX) and frame.f_code.co_name != "_next_job"
     )
 
 
