@@ -21,6 +21,8 @@ from .session import Session
 #: Of the transport's high-water mark: control frames go out whatever the mark says,
 #: but a peer that provokes them and never reads is cut off at this many times it.
 _UNREAD_FACTOR = 4
+#: How long a draining worker waits for the first bytes of a connection, in seconds.
+_SILENT_LINGER = 2.0
 
 
 class Link(asyncio.Protocol):
@@ -207,9 +209,14 @@ class Link(asyncio.Protocol):
     def drain(self) -> None:
         """Finish what was begun, then close."""
         if self._session is None:
-            self.close()
+            # Proxies connect when they have a request: it is on its way.
+            self.server.loop.call_later(_SILENT_LINGER, self._close_silent)
         else:
             self._session.drain()
+
+    def _close_silent(self) -> None:
+        if self._session is None:
+            self.close()
 
     def cut_off(self) -> None:
         """What was begun will not be finished: say so, then close."""
