@@ -119,19 +119,18 @@ class Server:
                 return
             sock.setblocking(False)
             self._connections += 1
-            task = self.loop.create_task(self._connect(sock, client, listener))
+            link = self._make_link(self, client, listener.getsockname(), listener.family)
+            task = self.loop.create_task(self._connect(link, sock, client))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _connect(self, sock: socket.socket, client: Any, listener: socket.socket) -> None:
-        address, family = listener.getsockname(), listener.family
+    async def _connect(self, link: Any, sock: socket.socket, client: Any) -> None:
         tls_options: dict[str, Any] = {}
         if self._tls is not None:
             tls_options["ssl"] = self._tls
             tls_options["ssl_handshake_timeout"] = self.settings.handshake_timeout
             if sys.version_info >= (3, 11):
                 tls_options["ssl_shutdown_timeout"] = 1.0
-        link = self._make_link(self, client, address, family)
         try:
             await self.loop.connect_accepted_socket(lambda: link, sock, **tls_options)
         except (OSError, asyncio.CancelledError) as error:
@@ -204,6 +203,10 @@ class Server:
         """Stop accepting and finish what was begun; `drained` says when that is done."""
         self._pause_accepting(_DRAINING)
         self.draining = True
+        for listener in self._listeners:
+            # Whatever takes over must be able to bind now, and with `reuse_port` the
+            # kernel must have nobody to give connections to but those who accept.
+            listener.close()
         for link in list(self.links):
             link.drain()
         self._check_drained()
