@@ -86,6 +86,7 @@ class H2Worker(Worker):  # type: ignore[misc]
         """Serve until told to stop."""
         loop = _new_loop(self._settings.loop)
         asyncio.set_event_loop(loop)
+        loop.set_exception_handler(_handle_stray_exception)
         try:
             loop.run_until_complete(self._serve(loop))
         finally:
@@ -163,6 +164,18 @@ class H2Worker(Worker):  # type: ignore[misc]
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.stop()
+
+
+def _handle_stray_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log it, unless it is the exit that Gunicorn's handlers of INT, QUIT and ABRT raise.
+
+    uvloop would take that for a fault of the connection whose callback it hits.
+    """
+    exception = context.get("exception")
+    if isinstance(exception, SystemExit):
+        loop.call_soon(sys.exit, exception.code)
+    else:
+        loop.default_exception_handler(context)
 
 
 def tls_context(cfg: Any) -> ssl.SSLContext:

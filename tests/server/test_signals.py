@@ -62,6 +62,19 @@ def when_ready(server):
     print(f"Listening at: http://{host}:{port} ({server.pid})", file=sys.stderr, flush=True)
 """
 
+#: The loop logs this within a callback of the connection that reaches max_requests.
+INT_IN_A_CALLBACK = """
+import os, signal
+
+def post_worker_init(worker):
+    worker.log.error_log.addFilter(interrupt)
+
+def interrupt(record):
+    if "Autorestarting" in record.getMessage():
+        os.kill(os.getpid(), signal.SIGINT)
+    return True
+"""
+
 
 def is_running(pid: int) -> bool:
     return any(each.pid == pid for each in processes())
@@ -115,6 +128,27 @@ def test_a_worker_quits_though_its_threads_are_stuck(serve: Serve, signum: signa
     assert log.index("worker_int called") < log.index("worker_exit called")
     assert "Traceback" not in log
     assert "exited with code" not in log
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_worker_quits_in_whatever_callback_the_signal_comes(
+    serve: Serve, tls: bool, loop: str
+) -> None:
+    pytest.importorskip(loop)
+    server = serve(
+        tls=tls,
+        conf=HOOKS + INT_IN_A_CALLBACK,
+        env={"GUNICORN_H2_LOOP": loop},
+        args=["--max-requests", "1"],
+        graceful_timeout=LONG_GRACE,
+    )
+    worker = server.worker_pid
+    with RawClient(server).greet() as client:
+        client.headers(1, path="/sleep?s=1000")
+        wait_gone(worker)
+    wait_until(lambda: len(server.booted_pids()) == 2, what="the next worker")
+    assert "worker_int called" in server.log()
+    assert "Traceback" not in server.log()
 
 
 @QUICK
