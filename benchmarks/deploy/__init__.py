@@ -1,0 +1,1 @@
+"""What `benchmarks.deploys` is made of: a load, clients, proxies, and the events of a deploy."""
