@@ -206,6 +206,9 @@ class Server:
         for listener in self._listeners:
             # Whatever takes over must be able to bind now, and with `reuse_port` the
             # kernel must have nobody to give connections to but those who accept.
+            # What it has given to this worker already no other could take.
+            if self.worker.cfg.reuse_port:
+                self._accept(listener)
             listener.close()
         for link in list(self.links):
             link.drain()
