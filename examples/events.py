@@ -4,7 +4,8 @@
 
 GET /events is a stream of what is said; POST /say says something to every stream.
 A stream holds its thread while it is open: without h2_max_threads as many streams as
-there are threads would leave none for /say.
+there are threads would leave none for /say. What is said stays within one worker: with
+several, let them hear of it from a database or a message broker.
 """
 
 from __future__ import annotations
