@@ -1,34 +1,27 @@
-"""The server of one worker process: listeners, connections, the pool, draining.
+"""The server of one worker process: its connections, its pool, draining.
 
-Runs on the loop thread. Accepting is done here rather than by asyncio, so that
-`worker_connections` is a hard cap, and so that a worker takes a few connections
-at a time and leaves the rest to its siblings.
+Runs on the loop thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from .acceptor import Acceptor
 from .handoff import Exchange, Handoff
 from .pool import Pool
 from .settings import Settings
 
-#: Connections accepted per listener and turn of the loop.
-_ACCEPT_BURST = 8
-#: Seconds to wait when the process has run out of file descriptors.
-_ACCEPT_PAUSE = 1.0
 #: Reasons to take no connections.
+_STARTING = "not started"
 _AT_LIMIT = "worker_connections are open"
-_NO_DESCRIPTORS = "there are no file descriptors left"
 _OVERLOADED = "the queue is full"
 _DRAINING = "draining"
-_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class Server:
@@ -69,60 +62,36 @@ class Server:
         self.draining = False
         #: No connection is left, and no thread has a request.
         self.drained = asyncio.Event()
-        self._listeners = listeners
         self._tls = tls
         self._make_link = make_link
-        #: Why no connections are taken at present.
-        self._pauses = {"not started"}
+        self._acceptor = Acceptor(
+            loop,
+            listeners,
+            self.log,
+            self._take,
+            alone=worker.cfg.workers == 1,
+            reason=_STARTING,
+        )
         #: Connections, those in their TLS handshake included.
         self._connections = 0
         self._handshakes: set[asyncio.Task[None]] = set()
         #: Requests that were submitted and whose thread is not done.
         self._requests = 0
 
-    # -- accepting --------------------------------------------------------------------
+    # -- connections ------------------------------------------------------------------
 
     def start_accepting(self) -> None:
         """Begin to take connections."""
-        self._resume_accepting("not started")
+        self._acceptor.resume(_STARTING)
 
-    def _pause_accepting(self, reason: str) -> None:
-        """Leave new connections in the backlog, to this worker's siblings."""
-        if not self._pauses:
-            for listener in self._listeners:
-                self.loop.remove_reader(listener.fileno())
-        self._pauses.add(reason)
-
-    def _resume_accepting(self, reason: str) -> None:
-        """``reason`` has passed. No-op if it was none."""
-        if reason in self._pauses:
-            self._pauses.discard(reason)
-            if not self._pauses:
-                for listener in self._listeners:
-                    self.loop.add_reader(listener.fileno(), self._accept, listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_ACCEPT_BURST):
-            if self._connections >= self.worker.cfg.worker_connections:
-                self._pause_accepting(_AT_LIMIT)
-                return
-            try:
-                sock, client = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
-                    raise
-                self.log.error("Cannot accept connections: %s", error)
-                self._pause_accepting(_NO_DESCRIPTORS)
-                self.loop.call_later(_ACCEPT_PAUSE, self._resume_accepting, _NO_DESCRIPTORS)
-                return
-            sock.setblocking(False)
-            self._connections += 1
-            link = self._make_link(self, client, listener.getsockname(), listener.family)
-            task = self.loop.create_task(self._connect(link, sock, client))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+    def _take(self, sock: socket.socket, client: Any, listener: socket.socket) -> None:
+        self._connections += 1
+        if self._connections >= self.worker.cfg.worker_connections:
+            self._acceptor.pause(_AT_LIMIT)
+        link = self._make_link(self, client, listener.getsockname(), listener.family)
+        task = self.loop.create_task(self._connect(link, sock, client))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
     async def _connect(self, link: Any, sock: socket.socket, client: Any) -> None:
         tls_options: dict[str, Any] = {}
@@ -145,7 +114,7 @@ class Server:
         """A connection is gone: there is room for another."""
         self._connections -= 1
         if self._connections < self.worker.cfg.worker_connections:
-            self._resume_accepting(_AT_LIMIT)
+            self._acceptor.resume(_AT_LIMIT)
         self._check_drained()
 
     # -- requests -----------------------------------------------------------------------
@@ -156,7 +125,7 @@ class Server:
         New connections are then left to other workers, until the queue is half empty.
         """
         if not self.pool.submit(connection, job):
-            self._pause_accepting(_OVERLOADED)
+            self._acceptor.pause(_OVERLOADED)
             return False
         self._requests += 1
         self.worker.request_started()
@@ -166,7 +135,7 @@ class Server:
         """A request's thread is done."""
         self._requests -= 1
         if self.pool.queued <= self.settings.max_queued_requests // 2:
-            self._resume_accepting(_OVERLOADED)
+            self._acceptor.resume(_OVERLOADED)
         self._check_drained()
 
     def is_stuck(self) -> bool:
@@ -201,15 +170,8 @@ class Server:
 
     def drain(self) -> None:
         """Stop accepting and finish what was begun; `drained` says when that is done."""
-        self._pause_accepting(_DRAINING)
         self.draining = True
-        for listener in self._listeners:
-            # Whatever takes over must be able to bind now, and with `reuse_port` the
-            # kernel must have nobody to give connections to but those who accept.
-            # What it has given to this worker already no other could take.
-            if self.worker.cfg.reuse_port:
-                self._accept(listener)
-            listener.close()
+        self._acceptor.close(_DRAINING, private=self.worker.cfg.reuse_port)
         for link in list(self.links):
             link.drain()
         self._check_drained()
