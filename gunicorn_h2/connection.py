@@ -91,6 +91,8 @@ class Connection:
         )
         #: Streams that are open or half-closed.
         self.streams: dict[int, Stream] = {}
+        #: A GOAWAY has been sent, other than for a fault.
+        self._leaving = False
         #: Ids above this one are refused: the last GOAWAY named it.
         self._last_accepted = _MAX_STREAM_ID
         self._preface_left = frames.PREFACE
@@ -289,6 +291,10 @@ class Connection:
                 self.responses.connection_window_opened(self.streams.values())
 
     def _receive_reset(self, frame: Frame, now: float) -> None:
+        if self._leaving and frame.stream_id > self._h2.highest_inbound_stream_id:
+            # nghttp2 resets what it had queued when our GOAWAY came, and has never sent.
+            # RFC 9113 section 6.8 lets us discard it; the streams that run go on.
+            return
         if frame.stream_id > self._h2.highest_inbound_stream_id or not frame.stream_id % 2:
             raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
         self._h2.feed(frame.raw)
@@ -402,6 +408,7 @@ class Connection:
     def announce_goaway(self, last: bool) -> None:
         """Queue GOAWAY(NO_ERROR): with ``last``, naming the last stream that was
         accepted; before that, naming no limit yet (RFC 9113 section 6.8)."""
+        self._leaving = True
         if last:
             self._last_accepted = min(
                 self._h2.highest_inbound_stream_id, self._last_accepted
