@@ -245,7 +245,8 @@ class Client:
     async def fetch(self, request: Request) -> tuple[int, bytes]:
         """Make one request: see `load.Fetch`."""
         async with self._connecting:
-            if not self._connections or self._connections[-1].leaving:
+            # One that is new may lead to a worker that is already leaving.
+            while not self._connections or self._connections[-1].leaving:
                 self._connections.append(await self._connect())
             connection = self._connections[-1]
         return await connection.request(request)
