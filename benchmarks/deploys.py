@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import re
 import signal
 import sys
@@ -114,6 +115,8 @@ def main() -> None:
     parser.add_argument("--worker", action="append", choices=WORKERS)
     parser.add_argument("--seconds", type=float, default=30)
     options = parser.parse_args()
+    # asyncio warns of every write to a peer that was killed.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     # However it is ended, the server and the proxies end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     print(f"gunicorn {gunicorn.__version__}, 2 workers of 32 threads, {options.seconds:g} s a row")

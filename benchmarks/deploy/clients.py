@@ -73,7 +73,11 @@ async def _clients(
 
 
 async def with_httpx(server: Server, seconds: float, tally: Tally) -> list[str]:
-    """httpx, a client for each connection: it would put everything on one."""
+    """httpx, a client for each connection: it would put everything on one.
+
+    It loses what is in flight at the first GOAWAY, whatever a server does: its h2 takes the
+    connection for closed then, and refuses the responses that follow.
+    """
     assert server.certs is not None
     context = httpx.create_ssl_context(verify=str(server.certs.ca))
     clients = [
@@ -102,7 +106,8 @@ async def with_httpx(server: Server, seconds: float, tally: Tally) -> list[str]:
 async def h2load(server: Server, seconds: float, tally: Tally) -> list[str]:
     """h2load, once for GET and once for POST, since it can do only one of them.
 
-    It repeats nothing, and does not look at the bodies of answers.
+    It repeats nothing, and does not look at the bodies of answers. What it has queued and
+    not sent when GOAWAY comes it counts as failed, with the status -1.
     """
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as name:

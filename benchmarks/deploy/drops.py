@@ -75,7 +75,7 @@ def drop_many(server: Server) -> Findings:
     try:
         wait_until(lambda: left() <= 0, timeout=30)
     finally:
-        findings.descriptors = left()
+        findings.descriptors = max(0, left())
         # One is the loop, the rest is the pool.
         threads = max(server.thread_count(pid) for pid in workers)
         findings.threads = max(0, threads - 1 - (server.threads or 1))

@@ -161,7 +161,11 @@ def _caddy(upstream: int, directory: Path, retry: str) -> Iterator[Proxy]:
 
 @contextmanager
 def caddy(upstream: int, directory: Path) -> Iterator[Proxy]:
-    """Caddy as it comes; Go's client repeats what the server has not begun."""
+    """Caddy as it comes; Go's client repeats what the server has not begun.
+
+    2.6 does so with bodies that it has closed already: some POSTs are answered with 502
+    that found a connection on which GOAWAY had just come ("invalid Read on closed Body").
+    """
     with _caddy(upstream, directory, "") as proxy:
         yield proxy
 
@@ -267,7 +271,10 @@ def envoy(upstream: int, directory: Path) -> Iterator[Proxy]:
 
 @contextmanager
 def envoy_limit(upstream: int, directory: Path) -> Iterator[Proxy]:
-    """Envoy that is told the server's limit of streams."""
+    """Envoy that is told the server's limit of streams.
+
+    What is queued in it when GOAWAY comes it still refuses: only the retry policy helps.
+    """
     with _envoy(upstream, directory, limit={"max_concurrent_streams": 100}) as proxy:
         yield proxy
 
