@@ -119,7 +119,8 @@ class Sender:
         self._ledger = ledger
         self._encoder = hpack.Encoder()
         self._next_stream_id = 1
-        self._rudeness = choices.pick([0, 250, 100, 25])
+        #: It breaks a rule once in so many times; 0 is never.
+        self.rudeness = choices.pick([0, 250, 100, 25])
         self._makers = [
             self._request,
             self._request,
@@ -149,7 +150,7 @@ class Sender:
 
     def rude(self) -> bool:
         """Whether the peer breaks a rule now."""
-        return self._rudeness > 0 and self._choices.one_in(self._rudeness)
+        return self.rudeness > 0 and self._choices.one_in(self.rudeness)
 
     def _damaged(self, sent: bytes) -> bytes:
         choices = self._choices
@@ -169,6 +170,15 @@ class Sender:
             return self._choices.pick([*_STREAM_IDS, self._next_stream_id])
         return max(1, self._next_stream_id - 2 - 2 * self._choices.below(5))
 
+    def _unfinished_id(self) -> int:
+        """A stream on which more may be sent, or 0: there is none."""
+        stream_id = self._stream_id()
+        if self.rude():
+            return stream_id
+        while stream_id in self._ledger.finished or stream_id % 2 == 0:
+            stream_id += 1
+        return stream_id if stream_id < self._next_stream_id else 0
+
     def _request(self) -> bytes:
         stream_id, self._next_stream_id = self._next_stream_id, self._next_stream_id + 2
         choices = self._choices
@@ -179,9 +189,12 @@ class Sender:
 
     def _trailers(self) -> bytes:
         choices = self._choices
+        stream_id = self._unfinished_id()
+        if not stream_id:
+            return self._request()
         fields = [choices.pick(_FIELDS[:4])]
         fields += [choices.pick(_BAD_FIELDS)] if self.rude() else []
-        return self._block(self._stream_id(), self._encode(fields), not self.rude())
+        return self._block(stream_id, self._encode(fields), not self.rude())
 
     def _any_headers(self) -> bytes:
         choices = self._choices
@@ -216,7 +229,9 @@ class Sender:
 
     def _data(self) -> bytes:
         choices = self._choices
-        stream_id = self._stream_id()
+        stream_id = self._unfinished_id()
+        if not stream_id:
+            return self._request()
         pad = choices.pick([None, None, None, 0, 10, 255])
         size = choices.pick(_SIZES)
         if self.rude():

@@ -9,13 +9,12 @@ from __future__ import annotations
 from h2.errors import ErrorCodes
 
 from gunicorn_h2.connection import DISCARD_TIMEOUT, Connection
-from gunicorn_h2.fields import RequestHead
 from gunicorn_h2.settings import Settings
-from gunicorn_h2.stream import Field, Stream
 from tests.support import wire
-from tests.support.core import UNLIMITED, Recorder
-from tests.support.wire import HEADER_LENGTH
+from tests.support.core import UNLIMITED
+from tests.support.wire import HEADER_LENGTH, Setting
 
+from .applications import HIGH_WATER_MARK, PART_SIZES, Applications, body_of
 from .choices import MAX_WINDOW, Choices, Sender
 from .ledger import Ledger, must
 
@@ -33,65 +32,22 @@ _SETTINGS = [
     ),
     Settings(initial_window_size=100_000, max_frame_size=20_000, max_header_fields=4),
 ]
+#: What peers begin with: with a small window, responses wait for it to open.
+_GREETINGS = [{}, {Setting.INITIAL_WINDOW_SIZE: 0}, {Setting.INITIAL_WINDOW_SIZE: 5_000}]
 _JUMPS = [0.01, 1.0, DISCARD_TIMEOUT + 0.1, 11.0, 100.0]
 _ROOMS = [UNLIMITED, 0, 1, 10, 10_000]
-_PART_SIZES = [0, 1, 10, 1_000, 9_000, 40_000, 70_000]
 #: What the layers above let one response have queued: the mark, and one part above it.
-_MAX_QUEUED = 65_536 + max(_PART_SIZES)
+_MAX_QUEUED = HIGH_WATER_MARK + max(PART_SIZES)
 #: Control frames that answer to nothing: our greeting, GOAWAYs, a PING, resets of timers.
 _CONTROL_SLACK = 2_000
+#: How a connection may end whose peer keeps the rules: it may still be slow, or ask too much.
+_NOT_FOR_FAULTS = (ErrorCodes.ENHANCE_YOUR_CALM, ErrorCodes.SETTINGS_TIMEOUT)
 
 
 def run(data: bytes) -> None:
     """Run one input; raises whatever there is to find."""
     choices = Choices(data)
     CoreRun(choices, choices.pick(_SETTINGS)).run()
-
-
-class Applications(Recorder):
-    """Remembers what the handler was told, and sees that it is told in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: Streams of which nothing has been heard that ended them.
-        self.open: set[int] = set()
-        self.body_ended_of: set[int] = set()
-        self.written: dict[int, int] = {}
-        #: Head queued; response ended, and by failing.
-        self.heads_of: set[int] = set()
-        self.answered: set[int] = set()
-        self.failed_of: set[int] = set()
-
-    def request_started(self, stream: Stream, head: RequestHead) -> None:
-        super().request_started(stream, head)
-        self.open.add(stream.id)
-        self.written[stream.id] = 0
-        must(head.method, "a request without method", head)
-        for name, value in head.fields:
-            must(name and name == name.lower() and name[:1] != b":", "a field name", name)
-            must(not {0, 10, 13} & set(value), "a field value", value)
-
-    def body_received(self, stream: Stream, data: bytes, credit: int) -> None:
-        self._must_be_open(stream)
-        must(stream.id not in self.body_ended_of, "a body after its end", stream.id)
-        super().body_received(stream, data, credit)
-        length = stream.content_length
-        must(length is None or stream.received <= length, "a body too long", stream.id)
-
-    def body_ended(self, stream: Stream, trailers: list[Field]) -> None:
-        self._must_be_open(stream)
-        must(stream.id not in self.body_ended_of, "two ends of a body", stream.id)
-        self.body_ended_of.add(stream.id)
-        must(stream.content_length in (None, 0, stream.received), "a body too short", stream.id)
-        super().body_ended(stream, trailers)
-
-    def stream_aborted(self, stream: Stream) -> None:
-        self._must_be_open(stream)
-        self.open.remove(stream.id)
-        super().stream_aborted(stream)
-
-    def _must_be_open(self, stream: Stream) -> None:
-        must(stream.id in self.open, "told of a stream that is gone", stream.id)
 
 
 class CoreRun:
@@ -101,30 +57,18 @@ class CoreRun:
         self._choices = choices
         self._settings = settings
         self._now = 0.0
-        self._apps = Applications()
+        self._apps = Applications(choices)
         self._ledger = Ledger()
         self._sender = Sender(choices, self._ledger)
         self._connection = Connection(settings, self._apps, self._now)
+        self._apps.connection = self._connection
         self._on_its_way = b""
-        self._goaways_announced = 0
-        self._acts = [
-            self._answer,
-            self._write,
-            self._end,
-            self._read,
-            self._inform,
-            self._fail,
-            self._reset,
-            self._discard,
-            self._ping,
-            self._drain,
-        ]
 
     def run(self) -> None:
         """Take the connection through all that was chosen, and then to its end."""
         choices = self._choices
-        if not choices.one_in(32):
-            self._receive(wire.PREFACE + wire.settings_frame())
+        if not self._sender.rude():
+            self._receive(wire.PREFACE + wire.settings_frame(choices.pick(_GREETINGS)))
             self._check()
             if not choices.one_in(8):
                 self._receive(wire.settings_frame(ack=True))
@@ -137,12 +81,14 @@ class CoreRun:
         if self._connection.failed:
             self._check_failed()
         for stream_id, body in self._ledger.bodies.items():
-            must(body == _body(stream_id, 0, len(body)), "another body", stream_id)
+            must(body == body_of(stream_id, 0, len(body)), "another body", stream_id)
 
     # -- steps of the peer -------------------------------------------------------
 
     def _frames(self) -> None:
-        self._on_its_way += self._sender.frames()
+        # The sender looks at the windows, and so at what has left.
+        self._deliver(len(self._on_its_way))
+        self._on_its_way = self._sender.frames()
         size = len(self._on_its_way)
         self._deliver(self._choices.below(size + 1) if self._choices.one_in(6) else size)
 
@@ -156,9 +102,12 @@ class CoreRun:
             self._on_its_way += self._sender.noise()
             self._deliver(len(self._on_its_way))
         else:
+            self._deliver(len(self._on_its_way))
             frames = self._sender.frames()
-            most = 256 if len(frames) < 100 and self._sender.rude() else 4
-            self._on_its_way += frames * (1 + choices.below(most))
+            if self._sender.rudeness:
+                flood = len(frames) < 100 and self._sender.rude()
+                frames *= 1 + choices.below(256 if flood else 4)
+            self._on_its_way += frames
             self._deliver(len(self._on_its_way))
 
     def _deliver(self, size: int) -> None:
@@ -168,6 +117,9 @@ class CoreRun:
     def _receive(self, data: bytes) -> None:
         self._ledger.sent(data)
         self._connection.receive(data, self._now)
+
+    def _act(self) -> None:
+        self._apps.act(self._now)
 
     def _flush(self) -> None:
         self._take(self._choices.pick(_ROOMS))
@@ -191,68 +143,6 @@ class CoreRun:
             if stream.queued and now - stream.last_progress > settings.write_timeout:
                 connection.reset(stream, ErrorCodes.CANCEL)
                 self._apps.stream_aborted(stream)
-
-    # -- steps of the applications -------------------------------------------------
-
-    def _act(self) -> None:
-        streams = list(self._connection.streams.values())
-        act = self._choices.pick(self._acts)
-        if streams:
-            act(self._choices.pick(streams))
-
-    def _answer(self, stream: Stream) -> None:
-        if stream.id not in self._apps.heads_of | self._apps.answered:
-            self._apps.heads_of.add(stream.id)
-            fields = self._choices.pick([(), ((b"x", b"y"),), ((b"large", b"X" * 17_000),)])
-            self._connection.responses.add_head(stream, [(b":status", b"200"), *fields])
-
-    def _write(self, stream: Stream) -> None:
-        apps = self._apps
-        if stream.id in apps.answered or stream.queued > 65_536:
-            return
-        self._answer(stream)
-        start = apps.written[stream.id]
-        apps.written[stream.id] += (size := self._choices.pick(_PART_SIZES))
-        self._connection.responses.add_data(stream, _body(stream.id, start, size), self._now)
-
-    def _end(self, stream: Stream) -> None:
-        if stream.id not in self._apps.answered:
-            self._answer(stream)
-            self._apps.answered.add(stream.id)
-            trailers = [(b"x", b"y")] if self._choices.one_in(3) else []
-            self._connection.responses.end(stream, trailers)
-
-    def _read(self, stream: Stream) -> None:
-        apps = self._apps
-        owed = apps.owed[stream.id]
-        count = owed if self._choices.one_in(2) else owed // 2
-        apps.owed[stream.id] -= count
-        self._connection.credit(stream, count)
-
-    def _inform(self, stream: Stream) -> None:
-        if stream.id not in self._apps.answered:
-            self._connection.responses.add_informational(stream, [(b":status", b"103")])
-
-    def _fail(self, stream: Stream) -> None:
-        if stream.id not in self._apps.answered:
-            self._apps.answered.add(stream.id)
-            self._apps.failed_of.add(stream.id)
-            self._connection.responses.fail(stream)
-
-    def _reset(self, stream: Stream) -> None:
-        self._connection.reset(stream, ErrorCodes.CANCEL)
-        self._apps.open.remove(stream.id)
-
-    def _discard(self, stream: Stream) -> None:
-        self._connection.discard_body(stream)
-
-    def _ping(self, _: Stream) -> None:
-        self._connection.ping(b"alive?!?")
-
-    def _drain(self, _: Stream) -> None:
-        if self._goaways_announced < 2:
-            self._goaways_announced += 1
-            self._connection.announce_goaway(last=self._goaways_announced == 2)
 
     # -- what holds after every step -----------------------------------------------
 
@@ -293,6 +183,9 @@ class CoreRun:
             must(stream.queued == sum(map(len, stream.outbox)), "queued bytes", stream_id)
             must(stream.queued <= _MAX_QUEUED, "too much queued", stream_id)
             must(stream_id not in ledger.reset, "open, but reset", stream_id)
+            if stream.has_output and not stream.ready:
+                window = min(ledger.send_window(stream_id), ledger.send_window(0))
+                must(stream.queued and window <= 0, "nothing holds it back", stream_id)
 
     def _check_windows(self) -> None:
         """Every flow-controlled byte is in a window, unread, or about to be given back."""
@@ -317,6 +210,8 @@ class CoreRun:
                 window = initial + ledger.given_back[stream_id] - ledger.data_sent[stream_id]
                 actual = h2.remote_flow_control_window(stream_id)
                 must(actual == min(window, in_window), "a stream's window", stream_id, window)
+                if self._connection.settings_acknowledged and not stream.uncredited:
+                    must(window > 0, "all is read, but no more may come", stream_id, window)
 
     # -- the end ---------------------------------------------------------------------
 
@@ -328,7 +223,7 @@ class CoreRun:
         self._check()
         self._now += 1_000.0  # all budgets are full again
         for stream in list(self._connection.streams.values()):
-            self._end(stream)
+            self._apps.end(stream)
         self._take(UNLIMITED)
         self._open_windows()
         self._take(UNLIMITED)
@@ -357,9 +252,11 @@ class CoreRun:
     def _check_failed(self) -> None:
         """A connection that has failed says why, and that was all."""
         connection, ledger, apps = self._connection, self._ledger, self._apps
-        connection_events = len(apps.events)
+        told = len(apps.events)
         ledger.received(connection.bytes_to_send(UNLIMITED, self._now))
         must(ledger.goaways and ledger.goaways[-1].error_code, "failed without GOAWAY")
+        if not self._sender.rudeness:
+            must(ledger.goaways[-1].error_code in _NOT_FOR_FAULTS, "no fault", ledger.goaways)
         must(ledger.goaways[-1].last_stream_id <= ledger.highest_stream_id, "a last id unheard of")
         for stream in connection.streams.values():
             connection.responses.forget(stream)
@@ -369,15 +266,4 @@ class CoreRun:
         connection.ping(bytes(8))
         connection.announce_goaway(last=True)
         must(connection.bytes_to_send(UNLIMITED, self._now) == b"", "bytes after the end")
-        must(len(apps.events) == connection_events, "told of something after the end")
-
-
-#: Bytes that say where in a body they belong; 251 is prime to the sizes of frames.
-_PATTERN = bytes(range(251)) * 400
-
-
-def _body(stream_id: int, start: int, size: int) -> bytes:
-    """What stream ``stream_id`` is answered, from byte ``start`` on."""
-    first = (start + stream_id) % 251
-    whole = _PATTERN * (1 + (first + size) // len(_PATTERN))
-    return whole[first : first + size]
+        must(len(apps.events) == told, "told of something after the end")

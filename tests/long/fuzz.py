@@ -42,7 +42,7 @@ CORE = (
 #: Inputs beyond this length are no other than several shorter ones.
 MAX_LENGTH = 1_000
 #: Random inputs that a new corpus begins with.
-_SEEDS = 200
+_SEEDS = 50
 
 
 class Coverage(NamedTuple):

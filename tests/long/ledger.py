@@ -59,6 +59,8 @@ class Ledger:
         self.max_frame_size = wire.DEFAULT_FRAME_SIZE
         self.initial_window = wire.DEFAULT_WINDOW
         self.highest_stream_id = 0
+        #: Streams on which we have sent END_STREAM or RST_STREAM.
+        self.finished: set[int] = set()
         #: The header block that we are in the middle of is of this stream.
         self.block_stream = 0
         #: Table sizes of our SETTINGS that are not acknowledged yet.
@@ -112,6 +114,10 @@ class Ledger:
             del incoming[:end]
 
     def _enter(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if frame_type == FrameType.RST_STREAM or (
+            frame_type in (FrameType.DATA, FrameType.HEADERS) and flags & Flag.END_STREAM
+        ):
+            self.finished.add(stream_id)
         if frame_type == FrameType.DATA:
             self.data_sent.update({0: len(payload), stream_id: len(payload)})
         elif frame_type in (FrameType.HEADERS, FrameType.CONTINUATION):
@@ -190,6 +196,8 @@ class Ledger:
                 must(
                     frame.stream_id % 2 and frame.stream_id <= self.highest_stream_id, "idle", frame
                 )
+                known = self.reset.get(frame.stream_id, ErrorCodes.STREAM_CLOSED)
+                must(known == ErrorCodes.STREAM_CLOSED, "reset twice", frame, known)
                 self.reset[frame.stream_id] = frame.error_code
             case WindowUpdateFrame():
                 must(frame.window_increment, "an increment of 0", frame)
