@@ -70,7 +70,7 @@ class CoreRun:
         if not self._sender.rude():
             self._receive(wire.PREFACE + wire.settings_frame(choices.pick(_GREETINGS)))
             self._check()
-            if not choices.one_in(8):
+            if not choices.one_in(4):
                 self._receive(wire.settings_frame(ack=True))
         steps = [self._frames, self._frames, self._act, self._act, self._flush, self._more]
         while choices.left and not self._connection.failed:

@@ -55,6 +55,8 @@ class Ledger:
         self.bytes_sent = 0
         self.data_sent: Counter[int] = Counter()
         self.granted: Counter[int] = Counter()
+        #: How far we may go on a stream: the server's SETTINGS hold once we have sent their ACK.
+        self._server_window = wire.DEFAULT_WINDOW
         #: What our SETTINGS ask for.
         self.max_frame_size = wire.DEFAULT_FRAME_SIZE
         self.initial_window = wire.DEFAULT_WINDOW
@@ -65,8 +67,8 @@ class Ledger:
         self.block_stream = 0
         #: Table sizes of our SETTINGS that are not acknowledged yet.
         self._table_sizes: list[int] = []
-        #: What the server has sent; the first is what its SETTINGS ask for.
-        self._server_window = wire.DEFAULT_WINDOW
+        #: What the server has sent; the first is of its SETTINGS.
+        self._announced_window = wire.DEFAULT_WINDOW
         self.control_bytes = 0
         self.data_received: Counter[int] = Counter()
         self.given_back: Counter[int] = Counter()
@@ -126,7 +128,9 @@ class Ledger:
                 self.highest_stream_id = max(self.highest_stream_id, stream_id)
         elif frame_type == FrameType.WINDOW_UPDATE:
             self.granted[stream_id] += int.from_bytes(payload, "big") & 0x7FFFFFFF
-        elif frame_type == FrameType.SETTINGS and not flags & Flag.ACK:
+        elif frame_type == FrameType.SETTINGS and flags & Flag.ACK:
+            self._server_window = self._announced_window
+        elif frame_type == FrameType.SETTINGS:
             self._enter_settings(payload)
 
     def _enter_settings(self, payload: bytes) -> None:
@@ -227,7 +231,7 @@ class Ledger:
             must(self._table_sizes, "an ACK of SETTINGS that were not sent")
             self._decoder.max_allowed_table_size = min(self._table_sizes.pop(0), _DEFAULT_TABLE)
         else:
-            self._server_window = frame.settings[SettingCodes.INITIAL_WINDOW_SIZE]
+            self._announced_window = frame.settings[SettingCodes.INITIAL_WINDOW_SIZE]
 
     def _goaway(self, frame: GoAwayFrame) -> None:
         self.goaways.append(frame)
