@@ -48,6 +48,14 @@ async def hup(server: Server, happenings: Happenings) -> None:
     server.signal(signal.SIGHUP)
 
 
+async def restart(server: Server, happenings: Happenings) -> None:
+    """The service ends and starts anew, while its socket is held open for it."""
+    booted = len(server.booted_pids())
+    server.signal(signal.SIGHUP)
+    while len(server.booted_pids()) < booted + server.workers:
+        await asyncio.sleep(_POLL)
+
+
 async def kill9(server: Server, happenings: Happenings) -> None:
     """One worker gets no chance to take leave; only what it had begun may fail."""
     pid = random.choice(server.worker_pids())
@@ -89,7 +97,7 @@ def _children(master: int) -> set[int]:
 
 EVENTS: dict[str, Event] = {
     "hup": Event(hup),
-    "restart": Event(hup, python=["-m", "benchmarks.deploy.activation"]),
+    "restart": Event(restart, python=["-m", "benchmarks.deploy.activation"]),
     "max_requests": Event(None, args=["--max-requests", "500", "--max-requests-jitter", "250"]),
     "kill9": Event(kill9),
     "usr2": Event(usr2, args=["--pid", str(_PID_FILE)]),
