@@ -22,6 +22,8 @@ _STARTING = "not started"
 _AT_LIMIT = "worker_connections are open"
 _OVERLOADED = "the queue is full"
 _DRAINING = "draining"
+#: Seconds that a handshake may take once the worker drains.
+_HANDSHAKE_LINGER = 2.0
 
 
 class Server:
@@ -174,6 +176,7 @@ class Server:
         self._acceptor.close(_DRAINING, private=self.worker.cfg.reuse_port)
         for link in list(self.links):
             link.drain()
+        self.loop.call_later(_HANDSHAKE_LINGER, self._cancel_handshakes)
         self._check_drained()
 
     def cut_off(self) -> None:
@@ -183,10 +186,13 @@ class Server:
 
     def close(self) -> None:
         """Cut every connection."""
-        for task in list(self._handshakes):
-            task.cancel()
+        self._cancel_handshakes()
         for link in list(self.links):
             link.abort()
+
+    def _cancel_handshakes(self) -> None:
+        for task in list(self._handshakes):
+            task.cancel()
 
     def _check_drained(self) -> None:
         if self.draining and not self._connections and not self._requests:

@@ -168,3 +168,12 @@ def secure(server: Server, sock: socket.socket) -> ssl.SSLSocket:
     """Shake hands, late."""
     assert server.certs is not None
     return server.certs.client_context().wrap_socket(sock, server_hostname="localhost")
+
+
+def test_a_handshake_that_does_not_come_holds_nothing_up(serve: Serve) -> None:
+    server = serve(tls=True, graceful_timeout=60, env={"GUNICORN_H2_HANDSHAKE_TIMEOUT": "600"})
+    with server.connect() as silent, RawClient(server).greet():
+        # Accepted before the connection after it was.
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        assert silent.recv(1) == b""
