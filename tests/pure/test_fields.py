@@ -13,6 +13,7 @@ from gunicorn_h2.fields import (
     FieldDecoder,
     MalformedFields,
     RequestHead,
+    TooManyFields,
     request_head,
     trailer_fields,
 )
@@ -89,6 +90,10 @@ def test_more_size_updates_than_two(updates: list[int]) -> None:
     assert caught.value.error_code is ErrorCodes.COMPRESSION_ERROR
 
 
+#: A field of a length that takes three bytes to tell, after which a block is a large one.
+LARGE = b"\x00\x01x\x7f\x80\x7f" + b"y" * 16_383
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -106,6 +111,11 @@ def test_more_size_updates_than_two(updates: list[int]) -> None:
         pytest.param(b"\x3f\xff", id="size update cut off"),
         pytest.param(b"\x3f", id="size update without its number"),
         pytest.param(b"\x82\x20", id="size update after a field"),
+        pytest.param(b"\x3f" + b"\xff" * 6, id="endless size update"),
+        pytest.param(LARGE + b"\xff" * 6, id="endless integer in a large block"),
+        pytest.param(LARGE + b"\xff", id="integer cut off in a large block"),
+        pytest.param(LARGE + b"\x00", id="name cut off in a large block"),
+        pytest.param(LARGE + b"\x00\x05ab", id="value cut off in a large block"),
     ],
 )
 def test_a_block_that_cannot_be_decoded(block: bytes) -> None:
@@ -128,6 +138,33 @@ def test_any_block_is_decoded_or_ends_the_connection(blocks: list[bytes]) -> Non
 
 
 # -- requests -----------------------------------------------------------------------
+
+LITERALS = {
+    "incremental": b"\x40\x01n\x01v",
+    "incremental, with an indexed name": b"\x44\x01v",
+    "not indexed": b"\x00\x01n\x01v",
+    "not indexed, with an indexed name": b"\x04\x01v",
+    "not indexed, with an index of two bytes": b"\x0f\x05\x01v",
+    "never indexed": b"\x10\x01n\x01v",
+}
+
+
+@pytest.mark.parametrize(
+    "representation", [*LITERALS.values(), b"\x82"], ids=[*LITERALS, "indexed"]
+)
+def test_a_large_block_has_a_limited_number_of_fields(representation: bytes) -> None:
+    decoder = FieldDecoder()
+    decoder.decode(update(0) + LARGE + representation * 4_094)
+    assert len(decoder.take()) == 4_095
+    with pytest.raises(TooManyFields) as caught:
+        decoder.decode(update(0) + LARGE + representation * 4_095)
+    assert caught.value.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_a_small_block_may_have_any_number_of_fields() -> None:
+    decoder = FieldDecoder()
+    decoder.decode(b"\x82" * 16_384)
+    assert len(decoder.take()) == 16_384
 
 
 def test_a_request_head() -> None:
