@@ -16,13 +16,14 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Serve
+from tests.support import LONG
 from tests.support.apps import BLOCK, HELLO
 from tests.support.frames import RawClient
 from tests.support.http1 import Http1Client, request
 from tests.support.server import Server, wait_until
 from tests.support.wire import Setting
 
-SECONDS = 20.0 if os.environ.get("GUNICORN_TESTS_LONG") == "1" else 3.0
+SECONDS = 20.0 if LONG else 3.0
 GIGABYTE = 1 << 30
 #: 16 pieces of 64 KiB a second.
 PACE = 1 / 16

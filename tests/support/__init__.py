@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
 
@@ -11,6 +12,9 @@ import pytest
 #: How every skip for something that could have been installed begins, so that
 #: ``GUNICORN_TESTS_NO_SKIP=1`` can tell it from a skip with a real reason.
 MISSING_TOOL = "missing tool: "
+
+#: Set to have heavy tests run in full; else they do the same with less.
+LONG = os.environ.get("GUNICORN_TESTS_LONG") == "1"
 
 
 def require_tool(name: str) -> str:
