@@ -103,6 +103,7 @@ class Connection:
         self._reset_lately: deque[int] = deque(maxlen=_RESETS_REMEMBERED)
         #: The connection has failed: flush `bytes_to_send`, then close.
         self.failed = False
+        self._released = False
         #: The peer has announced that it opens no further streams.
         self.peer_going_away = False
         self.settings_acknowledged = False
@@ -400,6 +401,17 @@ class Connection:
             if stream.completed_at is not None and now - stream.completed_at > DISCARD_TIMEOUT:
                 self.reset(stream, ErrorCodes.NO_ERROR)
 
+    def release(self) -> None:
+        """The transport is gone: keep no memory until a garbage collector comes by.
+
+        The streams must have been taken out before. What is still called after this,
+        for threads that were running, finds nothing to do.
+        """
+        if not self._released:
+            self.failed = self._released = True
+            self._h2.release()
+            del self._h2, self._handler, self.responses
+
     def ping(self, data: bytes) -> None:
         """Queue a PING with 8 bytes of ``data``."""
         if not self.failed:
@@ -408,6 +420,8 @@ class Connection:
     def announce_goaway(self, last: bool) -> None:
         """Queue GOAWAY(NO_ERROR): with ``last``, naming the last stream that was
         accepted; before that, naming no limit yet (RFC 9113 section 6.8)."""
+        if self.failed:
+            return
         self._leaving = True
         if last:
             self._last_accepted = min(
@@ -433,6 +447,8 @@ class Connection:
         Urgency is decided here, as late as possible: pass only the room that the
         transport has.
         """
+        if self._released:
+            return b""
         if not self.failed:
             self.responses.fill(room, now)
         return self._h2.take()

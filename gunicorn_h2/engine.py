@@ -148,6 +148,14 @@ class Engine(H2Connection):
         stream = self.streams.get(stream_id)
         return stream is None or stream.closed
 
+    def release(self) -> None:
+        """Let go of everything; nothing may be called after this.
+
+        h2 keeps bound methods of its own: a cycle, which would stay with all that
+        hangs on it until the garbage collector looks at what has lived long.
+        """
+        vars(self).clear()
+
     # -- out --------------------------------------------------------------------
 
     def write(self, frame: bytes) -> None:

@@ -222,6 +222,10 @@ class Exchange:
 
     def finish(self, result: Any = None) -> None:
         """The thread is done; nothing may be called on P after this."""
+        for error in (self._abort, self._body_error):
+            if error is not None:
+                # Its frames hold this exchange, and that the connection's memory.
+                error.__traceback__ = None
         self._post(self.owner.finished, result)
 
     def check(self) -> None:

@@ -78,6 +78,7 @@ class Http2Session:
             self._connection.responses.forget(stream)
             self._abort(stream, "connection lost")
         streams.clear()
+        self._connection.release()
 
     def flush(self) -> None:
         """Write what is to be written, as far as the transport takes it."""
@@ -331,6 +332,8 @@ class Http2Session:
         stream = self._stream(exchange)
         if stream is not None:
             self._connection.discard_body(stream)
+        # A cycle: it would keep the connection until the garbage is collected.
+        exchange.state = None
         self._server.request_finished()
 
 

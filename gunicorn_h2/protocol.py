@@ -120,6 +120,8 @@ class Link(asyncio.Protocol):
         self.server.links.discard(self)
         if self._session is not None:
             self._session.connection_lost()
+            # A cycle: the transport's buffers would stay until the garbage is collected.
+            self._session = None
         self.server.connection_closed()
 
     # -- for the session ----------------------------------------------------------------

@@ -157,6 +157,8 @@ class Serving(ABC):
             self._fail(error)
         finally:
             self.exchange.finish(result)
+            # The environ has functions that refer back to here.
+            del self.environ, self.extensions
 
     def _fail(self, error: BaseException) -> None:
         if not self._begun():

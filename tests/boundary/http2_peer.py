@@ -355,14 +355,17 @@ class Http2Peer:
 
     def check(self) -> None:
         """Whether everything is as it should be once all is over."""
-        connection: Any = self.link._session
-        assert connection is not None
-        connection = connection._connection
-        assert not self.transport.lost or self.cut or self._server_may_close
-        assert connection.streams == {}
-        assert not any(connection.responses._scheduler._rings)
-        if not self.cut and not self.transport.lost:
-            check_window(self.h2, connection._h2)
+        session: Any = self.link._session
+        if self.transport.lost:
+            assert self.cut or self._server_may_close
+            assert session is None
+        else:
+            connection = session._connection
+            assert connection.streams == {}
+            if not connection.failed:
+                assert not any(connection.responses._scheduler._rings)
+            if not self.cut:
+                check_window(self.h2, connection._h2)
         for request in self.requests:
             check_request(request, certain=not self.cut and not self.transport.lost)
             del self.app.plans[request.path]

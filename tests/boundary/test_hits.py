@@ -134,7 +134,7 @@ class Http2Hit(Hit):
 
     def complete(self) -> bool:
         session: Any = self.client.link._session
-        done = session._connection.streams == {}
+        done = session is None or session._connection.streams == {}
         return done and (self.event != "more" or self.client.has(StreamEnded, 3))
 
 
@@ -158,7 +158,8 @@ class Http1Hit(Hit):
     def complete(self) -> bool:
         session: Any = self.link._session
         answers = self.received.count(b"\r\n0\r\n\r\n")
-        return session._exchange is None and (self.event != "more" or answers == 2)
+        done = session is None or session._exchange is None
+        return done and (self.event != "more" or answers == 2)
 
 
 @pytest.mark.parametrize(
