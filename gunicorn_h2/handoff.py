@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from .stream import Field
@@ -84,6 +85,7 @@ class Exchange:
         "_handoff",
         "_high_water_mark",
         "_sent",
+        "_waited",
         "_waiting_since",
         "_written",
         "description",
@@ -118,7 +120,9 @@ class Exchange:
         self._written = 0
         #: Part of the response has left: it is too late for a 100.
         self._begun = False
+        #: When it began to wait for the body, less what it had waited in vain before.
         self._waiting_since: float | None = None
+        self._waited = 0.0
         #: Method and path, for log lines, once the application has the request;
         #: "" before. Changed under the lock.
         self.description = ""
@@ -145,16 +149,13 @@ class Exchange:
         """Body bytes, at least one; b"" at the end of the body. Blocks.
 
         :raises ClientDisconnected: the rest will never come.
-        :raises RequestTimeout: the peer has stalled.
+        :raises RequestTimeout: the peer has stalled, or has been too slow for too long.
         """
         with self._changed:
-            if not self._readable():
-                if self.expects_continue and not self._begun:
-                    self.expects_continue = False
-                    self._post(self.owner.response_informational, [(b":status", b"100")])
-                self._waiting_since = time.monotonic()
-                self._changed.wait_for(self._readable)
-                self._waiting_since = None
+            ready = self._readable()
+        if not ready:
+            self._wait_for_body()
+        with self._changed:
             if self._abort is not None:
                 raise self._abort
             if not self._chunks:
@@ -164,7 +165,23 @@ class Exchange:
             chunks, credit = self._chunks, self._credit
             self._chunks, self._credit = [], 0
         self._post(self.owner.body_read, credit)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if self._waited:
+            rate = self._handoff.min_body_rate
+            self._waited = max(0.0, self._waited - len(data) / rate) if rate else 0.0
+        return data
+
+    def _wait_for_body(self) -> None:
+        if self.expects_continue and not self._begun:
+            self.expects_continue = False
+            self._post(self.owner.response_informational, [(b":status", b"100")])
+        # A body that drips uses up the peer's time as one that stands still.
+        since = time.monotonic() - self._waited
+        with self._handoff.waiting_for_peer(), self._changed:
+            self._waiting_since = since
+            self._changed.wait_for(self._readable)
+            self._waiting_since = None
+        self._waited = time.monotonic() - since
 
     def _readable(self) -> bool:
         return bool(
@@ -198,7 +215,7 @@ class Exchange:
         blocked = self._written - self._sent > self._high_water_mark
         self._post(self.owner.response_data, data, wake=wake or blocked)
         if blocked:
-            with self._changed:
+            with self._handoff.waiting_for_peer(), self._changed:
                 self._changed.wait_for(self._writable)
             self.check()
 
@@ -245,7 +262,10 @@ class Exchange:
 
     @property
     def waiting_since(self) -> float | None:
-        """When P began to wait for body bytes that are still not there, or None."""
+        """When P began to wait for body bytes that are still not there, or None.
+
+        Earlier than that, where what came before was less than `h2_min_body_rate`.
+        """
         with self._changed:
             # A thread that is only slow to wake up does not wait for the peer.
             return None if self._readable() else self._waiting_since
@@ -306,10 +326,22 @@ class Exchange:
 
 
 class Handoff:
-    """The way back to the loop: one inbox, and a wake-up for each burst. Made on L."""
+    """The way back to the loop: one inbox, and a wake-up for each burst. Made on L.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    :param waiting_for_peer: a context that P is in while it waits for the peer.
+    :param min_body_rate: bytes a second below which the time that P has waited for a
+        body adds up; 0 for none.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waiting_for_peer: Callable[[], AbstractContextManager[None]],
+        min_body_rate: int,
+    ) -> None:
         self._loop = loop
+        self.waiting_for_peer = waiting_for_peer
+        self.min_body_rate = min_body_rate
         self._inbox: deque[tuple[Callable[[Exchange, Any], None], Exchange, Any]] = deque()
         self._woken = False
         self._closed = False

@@ -7,6 +7,7 @@ in through the `Owner` methods; both end in `flush`, which writes once.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from gunicorn import util
@@ -19,6 +20,10 @@ from .http2_wsgi import ServeHttp2
 from .session import Link
 from .stream import Field, Stream
 
+#: What a connection may have of the loop before others get their turn, in seconds, and
+#: bytes after which that is looked at: 100 KB can hold requests that take a second.
+_TURN = 0.01
+_SLICE = 16_384
 #: Rounds of writing before other connections get their turn.
 _WRITE_ROUNDS = 4
 #: How long the PING between the two GOAWAYs may take, in seconds.
@@ -48,6 +53,8 @@ class Http2Session:
         #: When a stream was last open, or bytes came.
         self._active = now
         self._ping_sent: float | None = None
+        #: Received, and left for the next turn of the loop.
+        self._unprocessed = b""
         self._draining = False
         self._last_announced = False
         self._drained = False
@@ -58,8 +65,29 @@ class Http2Session:
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
         self._heard = self._active = self._server.now()
-        self._connection.receive(data, self._heard)
+        if self._unprocessed:
+            # They were under way when reading was paused.
+            self._unprocessed += data
+        else:
+            self._unprocessed = data
+            self._process()
+
+    def _process(self) -> None:
+        """Take in what has come, as much as fits into this connection's turn."""
+        data, done = self._unprocessed, 0
+        turn_ends = time.perf_counter() + _TURN
+        while done < len(data):
+            self._connection.receive(data[done : done + _SLICE], self._heard)
+            done += _SLICE
+            if time.perf_counter() > turn_ends:
+                break
+        self._unprocessed = data[done:]
         self.flush()
+        if self._unprocessed:
+            self._link.pause_reading()
+            self._server.loop.call_soon(self._process)
+        else:
+            self._link.resume_reading()
 
     def eof_received(self) -> None:
         """The peer has closed.
@@ -79,6 +107,7 @@ class Http2Session:
             self._abort(stream, "connection lost")
         streams.clear()
         self._connection.release()
+        self._unprocessed = b""
 
     def flush(self) -> None:
         """Write what is to be written, as far as the transport takes it."""

@@ -11,39 +11,44 @@ import asyncio
 import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 Job = Callable[[], None]
 
 
-def _nothing() -> None:
-    """The job of an idle thread."""
-
-
 class _Thread:
-    """A thread of the pool, the baton it waits for and the job that comes with it."""
+    """A thread of the pool, the baton it waits for, and what it does. Changed under the lock."""
 
-    __slots__ = ("baton", "job", "since")
+    __slots__ = ("baton", "connection", "since", "waits_for_peer")
 
-    def __init__(self, job: Job, now: float) -> None:
+    def __init__(self) -> None:
         self.baton = threading.Lock()
         self.baton.acquire()
-        self.job = job
-        #: When it took its job (`time.monotonic`); None while it is idle.
-        self.since: float | None = now
+        #: When it took its job (`time.monotonic`); None while it has none.
+        self.since: float | None = None
+        #: Whose job it is.
+        self.connection: Any = None
+        #: Its job can only go on when the peer has sent, or read.
+        self.waits_for_peer = False
 
 
 class Pool:
     """Threads for requests, taken in turns by the connections. Made on L.
 
-    A request that has run for ``long_after`` seconds, an event stream for instance, no
-    longer counts towards ``size``: another thread may take its place, up to ``max_size``
-    threads in all. As such requests end, the threads beyond ``size`` end with them.
+    ``size`` requests run at the same time. Two kinds of requests do not count:
+
+    - those that have run for ``long_after`` seconds, event streams for instance, up to
+      ``max_size`` threads in all;
+    - those that wait for a peer which sends or reads slowly, except for the requests of that
+      same connection, up to twice ``size`` threads in all. So no peer can hold up the others.
+
+    Threads that are too many end when nothing is left for them to do.
 
     :param size: number of threads; they are started as they are needed.
-    :param max_size: the same as ``size`` for a pool that does not grow.
+    :param max_size: the same as ``size`` where long requests count like all others.
     :param max_queued: requests that may wait for a thread, in all.
     :param report: called, on P, with no arguments inside an ``except`` block for
         an exception that a job should not have let through.
@@ -61,41 +66,45 @@ class Pool:
         self._loop = loop
         self._size = size
         self._max_size = max_size
+        self._most = max(max_size, 2 * size)
         self._long_after = long_after
         self._max_queued = max_queued
         self._report = report
         self._numbers = itertools.count(1)
-        #: Looks again whether more threads may be started (owned by L).
-        self._grow_timer: asyncio.TimerHandle | None = None
+        #: Looks again whether another job may run (owned by L).
+        self._timer: asyncio.TimerHandle | None = None
+        #: The pool's thread that runs here (each thread sees its own).
+        self._here = threading.local()
         # Both sides change what follows, under the lock.
         self._lock = threading.Lock()
         self._threads: set[_Thread] = set()
+        #: Of these, those without a job, be they idle, just woken or just started.
+        self._free = 0
         #: Last in, first out: few warm threads rather than many cold ones.
         self._idle: list[_Thread] = []
         #: Waiting jobs by connection, and the connections in their turns.
         self._queues: dict[Any, deque[Job]] = {}
         self._turns: deque[Any] = deque()
         self._queued = 0
+        #: A thread was woken or started and has not looked at the queue yet.
+        self._waking = False
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a thread."""
+        """Requests that no thread has taken yet."""
         return self._queued
 
     @property
     def busy(self) -> int:
         """Threads that run a request."""
         with self._lock:
-            return len(self._threads) - len(self._idle)
+            return len(self._threads) - self._free
 
     def stuck(self, limit: float) -> bool:
         """Whether each thread there may be has run its request for over ``limit`` seconds."""
+        then = time.monotonic() - limit
         with self._lock:
-            return (
-                not self._idle
-                and len(self._threads) == self._max_size
-                and self._running_for(limit) == self._max_size
-            )
+            return sum(_began_before(thread, then) for thread in self._threads) >= self._max_size
 
     def submit(self, connection: Any, job: Job) -> bool:
         """Run ``job`` on a thread, in its connection's turn (L).
@@ -103,54 +112,83 @@ class Pool:
         :returns: False when the queue is full; the job is not taken then.
         """
         with self._lock:
-            if self._idle:
-                thread = self._idle.pop()
-                thread.job = job
-                thread.since = time.monotonic()
-                thread.baton.release()
-                return True
-            if len(self._threads) < self._allowed() and self._start_thread(job):
-                return True
-            if self._queued >= self._max_queued or not self._threads:
+            if self._queued - self._free >= self._max_queued:
                 return False
+            if not self._threads:
+                self._waking = self._start_thread()
+                if not self._waking:
+                    return False
             queue = self._queues.get(connection)
             if queue is None:
                 queue = self._queues[connection] = deque()
                 self._turns.append(connection)
             queue.append(job)
             self._queued += 1
-        self._grow_later()
+            self._wake_next()
+            waits = self._queued > self._free
+        if waits:
+            self._look_later()
         return True
 
-    def _grow_later(self) -> None:
-        """Time alone may allow another thread, when what runs has become long (L)."""
-        if self._max_size > self._size and self._grow_timer is None:
-            self._grow_timer = self._loop.call_later(self._long_after, self._grow)
+    def _look_later(self) -> None:
+        """Time alone may let another job run, when what runs has become long (L)."""
+        if self._max_size > self._size and self._timer is None:
+            self._timer = self._loop.call_later(self._long_after, self._look)
 
-    def _grow(self) -> None:
-        self._grow_timer = None
+    def _look(self) -> None:
+        self._timer = None
         with self._lock:
-            if not self._queued:
-                return
-            for _ in range(min(self._queued, self._allowed() - len(self._threads))):
-                # It finds its first job in the queue.
-                if not self._start_thread(_nothing):
-                    break
-        self._grow_later()
+            self._wake_next()
+            waits = self._queued > 0
+        if waits:
+            self._look_later()
 
-    def _allowed(self) -> int:
-        """How many threads there may be (with the lock)."""
-        if self._max_size == self._size or len(self._threads) < self._size:
-            return self._size
-        return min(self._max_size, self._size + self._running_for(self._long_after))
+    # -- with the lock --------------------------------------------------------
 
-    def _running_for(self, seconds: float) -> int:
-        """Threads that have run their request for so long (with the lock)."""
-        then = time.monotonic() - seconds
-        return sum(thread.since is not None and thread.since <= then for thread in self._threads)
+    def _wake_next(self) -> None:
+        """Have a thread look at the queue, if there is a job for it and none is about to.
 
-    def _start_thread(self, job: Job) -> bool:
-        entry = _Thread(job, time.monotonic())
+        It wakes the next, if there is work for two, so that of a burst of short requests,
+        which a thread or two can do, not every thread takes the interpreter from the others.
+        """
+        if self._waking or self._next_turn() is None:
+            return
+        if self._idle:
+            self._waking = True
+            self._idle.pop().baton.release()
+        elif len(self._threads) < self._most:
+            self._waking = self._start_thread()
+
+    def _next_turn(self) -> Any:
+        """The first connection of which a job may run now, or None."""
+        if not self._turns:
+            return None
+        busy = len(self._threads) - self._free
+        if busy < self._size:
+            return self._turns[0]
+        working, waiting = self._working()
+        for connection in self._turns:
+            if working + waiting[connection] < self._size:
+                return connection
+        return None
+
+    def _working(self) -> tuple[int, Counter[Any]]:
+        """How many threads count towards `size` for everybody; how many more for some."""
+        grows = self._max_size > self._size
+        then = time.monotonic() - self._long_after
+        working = 0
+        waiting: Counter[Any] = Counter()
+        for thread in self._threads:
+            if thread.since is None or (grows and _began_before(thread, then)):
+                continue
+            if thread.waits_for_peer:
+                waiting[thread.connection] += 1
+            else:
+                working += 1
+        return working, waiting
+
+    def _start_thread(self) -> bool:
+        entry = _Thread()
         thread = threading.Thread(
             target=self._work,
             args=(entry,),
@@ -164,12 +202,47 @@ class Pool:
             # The system's limit; the threads that are there have to do.
             return False
         self._threads.add(entry)
+        self._free += 1
         return True
+
+    def _take_job(self, thread: _Thread, connection: Any) -> Job:
+        """Give ``thread`` the next job of ``connection``, whose turn it is."""
+        thread.since = time.monotonic()
+        thread.connection = connection
+        self._free -= 1
+        queue = self._queues[connection]
+        job = queue.popleft()
+        self._queued -= 1
+        if self._turns[0] is connection:
+            self._turns.popleft()
+        else:
+            self._turns.remove(connection)
+        if queue:
+            self._turns.append(connection)
+        else:
+            del self._queues[connection]
+        return job
 
     # -- on P ---------------------------------------------------------------
 
+    @contextmanager
+    def waiting_for_peer(self) -> Iterator[None]:
+        """While the block lasts, the job that runs here needs its peer to go on."""
+        thread = getattr(self._here, "thread", None)
+        if thread is None:
+            yield
+            return
+        with self._lock:
+            thread.waits_for_peer = True
+            self._wake_next()
+        try:
+            yield
+        finally:
+            thread.waits_for_peer = False
+
     def _work(self, thread: _Thread) -> None:
-        job: Job | None = thread.job
+        self._here.thread = thread
+        job = self._next_job(thread)
         while job is not None:
             try:
                 job()
@@ -178,31 +251,30 @@ class Pool:
                 # must not cost the pool a thread.
                 self._report()
             # A thread that waits must not keep a request's objects alive.
-            thread.job = job = _nothing
+            job = thread.connection = None
             job = self._next_job(thread)
 
     def _next_job(self, thread: _Thread) -> Job | None:
         """The next job, once there is one; None where this thread is one too many."""
-        with self._lock:
-            thread.since = None
-            if len(self._threads) > self._allowed():
-                self._threads.discard(thread)
-                return None
-            if self._turns:
-                thread.since = time.monotonic()
-                return self._take_job()
-            self._idle.append(thread)
-        thread.baton.acquire()
-        return thread.job
+        while True:
+            with self._lock:
+                if thread.since is None:
+                    self._waking = False
+                else:
+                    thread.since = None
+                    self._free += 1
+                connection = self._next_turn()
+                if connection is not None:
+                    job = self._take_job(thread, connection)
+                    self._wake_next()
+                    return job
+                if self._free > self._size:
+                    self._free -= 1
+                    self._threads.discard(thread)
+                    return None
+                self._idle.append(thread)
+            thread.baton.acquire()
 
-    def _take_job(self) -> Job:
-        """Take the job whose turn it is off the queue (with the lock)."""
-        connection = self._turns.popleft()
-        queue = self._queues[connection]
-        job = queue.popleft()
-        self._queued -= 1
-        if queue:
-            self._turns.append(connection)
-        else:
-            del self._queues[connection]
-        return job
+
+def _began_before(thread: _Thread, then: float) -> bool:
+    return thread.since is not None and thread.since <= then

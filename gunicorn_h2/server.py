@@ -50,7 +50,6 @@ class Server:
         self.now = loop.time
         max_threads = settings.max_threads or settings.threads
         self.multithread = max_threads > 1
-        self.handoff = Handoff(loop)
         self.pool = Pool(
             loop,
             settings.threads,
@@ -59,6 +58,7 @@ class Server:
             settings.max_queued_requests,
             lambda: worker.log.exception("A request escaped its error handling"),
         )
+        self.handoff = Handoff(loop, self.pool.waiting_for_peer, settings.min_body_rate)
         #: Connections that are established.
         self.links: set[Any] = set()
         self.draining = False

@@ -206,6 +206,9 @@ class Settings:
     body_timeout: float = _row("h2_body_timeout", "seconds", 30, 0, 86_400,
         doc="A request is given up when the application has waited this long without one more"
         " byte of its body; 0 is never.")
+    min_body_rate: int = _row("h2_min_body_rate", "bytes", 100, 0, 1_000_000,
+        doc="Bytes a second at which a body must come while the application waits for it: for"
+        " one that is slower all waiting counts towards `h2_body_timeout`; 0 is any rate.")
     write_timeout: float = _row("h2_write_timeout", "seconds", 60, 0, 86_400,
         doc="A response is given up when this long none of it could be sent; 0 is never.")
     ping_interval: float = _row("h2_ping_interval", "seconds", 0, 0, 86_400,

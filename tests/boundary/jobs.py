@@ -32,7 +32,8 @@ def make_pool(
 
 
 def make_boundary(size: int = 1) -> tuple[Handoff, Pool]:
-    return Handoff(asyncio.get_running_loop()), make_pool(size)
+    pool = make_pool(size)
+    return Handoff(asyncio.get_running_loop(), pool.waiting_for_peer, 100), pool
 
 
 class Held:

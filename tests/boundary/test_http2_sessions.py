@@ -21,6 +21,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
+from gunicorn_h2 import http2
 from gunicorn_h2.handoff import ClientDisconnected
 from gunicorn_h2.protocol import Link
 from gunicorn_h2.settings import Settings
@@ -303,11 +304,12 @@ def test_what_threads_still_say_of_a_lost_connection_is_dropped() -> None:
 @LOOPS
 def test_a_real_socket_that_breaks_while_a_thread_writes(kind: str) -> None:
     """With the loop's own transport: uvloop's raises where asyncio's shrugs."""
-    ended = threading.Event()
+    began, ended = threading.Event(), threading.Event()
     errors: list[BaseException] = []
 
     def app(_environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])
+        began.set()
         try:
             while True:
                 yield b"x" * 50_000
@@ -328,12 +330,38 @@ def test_a_real_socket_that_breaks_while_a_thread_writes(kind: str) -> None:
         for stream_id in (1, 3, 5):
             h2.send_headers(stream_id, head, end_stream=True)
         theirs.sendall(h2.data_to_send())
-        await until(lambda: bench.running(link) == 3)
+        await until(lambda: began.is_set() and bench.running(link) == 3)
         theirs.close()
         await until(lambda: not bench.running(link))
         assert ended.is_set() and not errors
 
     with_bench(app, test, kind)
+
+
+def test_a_connection_with_much_to_take_in_leaves_turns_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http2, "_TURN", 0.0)
+
+    def app(_environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return []
+
+    async def test(bench: Bench) -> None:
+        client, other = Client(bench), Client(bench)
+        for number in range(60):
+            stream_id = client.h2.get_next_available_stream_id()
+            head = [(":method", "GET"), (":path", f"/{number:01000}"), *FIELDS]
+            client.h2.send_headers(stream_id, head, end_stream=True)
+        client.flush()
+        # Not read further, until it has been taken in.
+        await until(lambda: not client.transport._reading)
+        other.request("/other")
+        await until(lambda: other.has(StreamEnded))
+        await until(lambda: client.has(StreamEnded, 119))
+        assert client.transport._reading
+
+    with_bench(app, test)
 
 
 def frame_types(data: bytes) -> Iterator[int]:

@@ -230,6 +230,6 @@ def test_no_job_is_left_lying_when_a_thread_runs_out_of_work() -> None:
         wait(second)
         wait(third)
         await until(lambda: not pool.busy)
-        assert pool.queued == 0
+        await until(lambda: pool.queued == 0)
 
     at_every_line(scenario)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gunicorn_h2.pool import Pool
 from tests.boundary.jobs import Call, Held, make_pool
 from tests.support.boundary import (
     HANG,
@@ -27,8 +28,8 @@ def test_threads_are_started_as_needed_and_no_more_than_size() -> None:
         held = [Held() for _ in range(5)]
         for expected, job in zip((1, 2, 3, 3, 3), held, strict=True):
             assert pool.submit("c", job)
-            assert pool.busy == expected
-        assert pool.queued == 2
+            await until(lambda expected=expected: pool.busy == expected)  # type: ignore[misc]
+        await until(lambda: pool.queued == 2)
         for job in held[:3]:
             wait(job.started)
         assert not held[3].started.is_set() and not held[4].started.is_set()
@@ -141,7 +142,7 @@ def test_the_queue_is_bounded_and_a_refused_job_never_runs() -> None:
         refused = Held()
         assert not pool.submit("a", refused)
         assert not pool.submit("b", refused)
-        assert pool.queued == 2
+        await until(lambda: pool.queued == 2)
         for job in held:
             job.let_go.set()
             wait(job.started)
@@ -170,8 +171,7 @@ def test_a_job_that_raises_costs_the_pool_no_thread() -> None:
 
         for error in errors * 4:
             assert pool.submit("c", raiser(error))
-        await until(lambda: not pool.busy)
-        assert len(reports) == 12
+        await until(lambda: len(reports) == 12)
         held = [Held(), Held()]
         for job in held:
             pool.submit("c", job)
@@ -286,7 +286,7 @@ def test_a_new_request_gets_its_thread_at_once_where_all_others_are_long() -> No
         held = [Held() for _ in range(5)]
         for job in held:
             assert pool.submit("c", job)
-            assert pool.queued == 0
+            assert pool._timer is None
             wait(job.started)
         for job in held:
             job.let_go.set()
@@ -300,7 +300,7 @@ def test_short_requests_do_not_make_the_pool_grow() -> None:
         held = [Held() for _ in range(6)]
         for job in held:
             assert pool.submit("c", job)
-        assert pool.busy == 2 and pool.queued == 4
+        await until(lambda: pool.busy == 2 and pool.queued == 4)
         for job in held:
             job.let_go.set()
             wait(job.started)
@@ -359,7 +359,7 @@ def test_a_thread_too_many_leaves_the_queue_to_the_others() -> None:
         pool._long_after = HANG
         for job in long:
             job.let_go.set()
-        await until(lambda: len(pool._threads) == 1)
+        await until(lambda: pool.busy == 1)
         for job in short:
             wait(job.started)
             running.append(pool.busy)
@@ -377,8 +377,8 @@ def test_where_no_thread_can_be_started_the_pool_does_not_grow(no_new_threads: A
         wait(first.started)
         no_new_threads()
         assert pool.submit("c", second)
-        timer = pool._grow_timer
-        await until(lambda: pool._grow_timer is not timer)
+        timer = pool._timer
+        await until(lambda: pool._timer is not timer)
         assert pool.busy == 1 and pool.queued == 1
         first.let_go.set()
         second.let_go.set()
@@ -403,5 +403,84 @@ def test_a_pool_is_stuck_when_every_thread_has_been_busy_for_too_long() -> None:
         await until(lambda: pool.busy == 1)
         assert not pool.stuck(0)
         held[1].let_go.set()
+
+    on_loop(scenario())
+
+
+# -- peers that keep their threads waiting -----------------------------------------------
+
+
+class Waiting(Held):
+    """A job that waits for its peer until it is let go."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def __call__(self) -> None:
+        with self._pool.waiting_for_peer():
+            super().__call__()
+
+
+def test_a_peer_that_keeps_every_thread_waiting_holds_up_nobody_else() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=2)
+        slow = [Waiting(pool) for _ in range(5)]
+        for job in slow:
+            assert pool.submit("slow", job)
+        for job in slow[:2]:
+            await until(job.started.is_set)
+        others = [Held(), Held()]
+        for name, job in zip("ab", others, strict=True):
+            assert pool.submit(name, job)
+            await until(job.started.is_set)
+            job.let_go.set()
+        await until(lambda: pool.busy == 2)
+        # Its own requests wait, though there are idle threads now.
+        assert pool.queued == 3 and not any(job.started.is_set() for job in slow[2:])
+        for job in slow:
+            job.let_go.set()
+            await until(job.started.is_set)
+        await until(lambda: not pool.busy)
+        assert len(pool._threads) == 2
+
+    on_loop(scenario())
+
+
+def test_requests_that_wait_already_get_a_thread_when_others_begin_to_wait() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=1)
+        slow, other = Waiting(pool), Held()
+        begin = threading.Event()
+
+        def first() -> None:
+            wait(begin)
+            slow()
+
+        assert pool.submit("slow", first)
+        assert pool.submit("other", other)
+        await until(lambda: pool.queued == 1)
+        begin.set()
+        await until(other.started.is_set)
+        assert not slow.let_go.is_set()
+        for job in (slow, other):
+            job.let_go.set()
+
+    on_loop(scenario())
+
+
+def test_no_more_than_as_many_threads_again_stand_in_for_those_that_wait() -> None:
+    async def scenario() -> None:
+        pool = make_pool(size=2)
+        slow = [Waiting(pool) for _ in range(5)]
+        for number, job in enumerate(slow):
+            assert pool.submit(number, job)
+        for job in slow[:4]:
+            await until(job.started.is_set)
+        assert pool.busy == 4 and pool.queued == 1
+        slow[0].let_go.set()
+        await until(slow[4].started.is_set)
+        for job in slow:
+            job.let_go.set()
 
     on_loop(scenario())

@@ -48,6 +48,7 @@ DOCUMENTED = [
     ("h2_header_timeout", "seconds", 10, 0.1, 600),
     ("h2_idle_timeout", "seconds", 120, 0, 86_400),
     ("h2_body_timeout", "seconds", 30, 0, 86_400),
+    ("h2_min_body_rate", "bytes", 100, 0, 1_000_000),
     ("h2_write_timeout", "seconds", 60, 0, 86_400),
     ("h2_ping_interval", "seconds", 0, 0, 86_400),
     ("h2_ping_timeout", "seconds", 20, 0.1, 600),
