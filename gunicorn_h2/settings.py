@@ -1,39 +1,25 @@
-"""Every setting of the worker: name, type, default, range, and where it was read from.
+"""Every setting of the worker: name, type, default, range and meaning.
 
 The fields of `Settings` are the one table of it all: parsing, checks, the
 names of the environment variables and the table in the README are derived from
-the `Setting` each field carries.
+the `Setting` each field carries. Where values are read from is for sources.py.
 
-A plugin cannot register settings with Gunicorn: the list is frozen before the
-worker class is imported. Gunicorn skips unknown names in its configuration
-file silently, so they are picked up from the loaded module here, and a
-misspelt one stops the start. Sources, later wins: default, class attribute of
-the worker class, configuration file, environment.
+Pure; read on every thread, never changed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import io
-import os
 import re
-import sys
-import weakref
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from textwrap import fill
-from types import ModuleType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 Kind = Literal["integer", "bytes", "seconds", "choice"]
 Value = int | float | str
 
-_OWN_PREFIX = "h2_"
-_VARIABLE_PREFIX = "GUNICORN_"
 #: Gunicorn's "unlimited" header list. Whatever a peer can make us store is bounded.
-_UNLIMITED = 16 * 1024 * 1024
+UNLIMITED = 16 * 1024 * 1024
 
 #: ASCII only, and short: int() and float() take underscores, any script's
 #: digits, "nan" and "inf", and int() raises on thousands of digits.
@@ -44,8 +30,6 @@ _NUMBERS = {
     "bytes": "a whole number of bytes",
     "seconds": "a number of seconds",
 }
-#: What Kubernetes puts into the environment for a Service that is called gunicorn-h2.
-_SERVICE_LINK = re.compile(r"GUNICORN_H2_(?:SERVICE_(?:HOST|PORT.*)|PORT(?:_[0-9]+_.*)?)")
 _LONGEST_SHOWN = 80
 
 
@@ -58,25 +42,6 @@ class SettingError(RuntimeError):
 
     def __init__(self, text: str) -> None:
         super().__init__(" ".join(text.split()))
-
-
-class _Entry(Protocol):
-    """`gunicorn.config.Setting`, as far as it is used here."""
-
-    default: Any
-
-    def get(self) -> Any: ...
-
-
-class GunicornConfig(Protocol):
-    """`gunicorn.config.Config`, as far as it is used here: Gunicorn has no type hints."""
-
-    settings: Mapping[str, _Entry]
-    usage: str | None
-
-    def parser(self) -> ArgumentParser: ...
-
-    def get_cmd_args_from_env(self) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +127,9 @@ class Settings:
         " Gunicorn's own setting.")
     max_frame_size: int = _row("http2_max_frame_size", "bytes", 16_384, 16_384, 2**24 - 1,
         doc="Longest frame a peer may send. Gunicorn's own setting.")
-    max_header_list_size: int = _row("http2_max_header_list_size", "bytes", 65_536, 0, _UNLIMITED,
+    max_header_list_size: int = _row("http2_max_header_list_size", "bytes", 65_536, 0, UNLIMITED,
         doc="Size of a request's header fields, decompressed, with 32 bytes added for each field."
-        f" Gunicorn's own setting; its 0 for unlimited means {_UNLIMITED} here.")
+        f" Gunicorn's own setting; its 0 for unlimited means {UNLIMITED} here.")
     loop: str = _row("h2_loop", "choice", "auto", choices=("auto", "asyncio", "uvloop"),
         doc="Event loop of the worker. `auto` is uvloop where it is installed, else asyncio.")
     high_water_mark: int = _row("h2_high_water_mark", "bytes", 65_536, 0, 2**31 - 1,
@@ -235,167 +200,16 @@ class Settings:
         """Name, value and source of every setting, for the log."""
         return [
             (row.name, getattr(self, key), self.sources.get(key, "default"))
-            for key, row in _ROWS.items()
+            for key, row in ROWS.items()
         ]
 
 
 #: The table, by field of `Settings` ...
-_ROWS: dict[str, Setting] = {
+ROWS: dict[str, Setting] = {
     item.name: item.metadata["setting"] for item in fields(Settings) if item.metadata
 }
 #: ... and by the name its user writes.
-SETTINGS: dict[str, Setting] = {row.name: row for row in _ROWS.values()}
-
-
-def load(cfg: GunicornConfig, worker_class: type) -> Settings:
-    """The settings of ``worker_class`` under Gunicorn's configuration ``cfg``.
-
-    To be called in the arbiter, before the fork, for every new ``cfg``: only
-    there it is certain which configuration file belongs to it.
-
-    :raises SettingError: a value cannot be used, or a name is unknown.
-    """
-    given = (
-        _from_class(worker_class)
-        | _from_config(cfg)
-        | _effective(cfg, _from_file(cfg))
-        | _effective(cfg, _from_arguments(cfg))
-        | _from_environment()
-    )
-    for name in given:
-        if name.startswith(_OWN_PREFIX) and name not in SETTINGS:
-            raise _unknown(name, given[name].source)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for key, row in _ROWS.items():
-        if row.name in given:
-            value, sources[key] = given[row.name]
-            values[key] = row.check(value, sources[key])
-    return _reconciled(Settings(**values, sources=sources))
-
-
-def _unknown(name: str, source: str) -> SettingError:
-    nearest = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0)[0]
-    return SettingError(f"{name} (from {source}): no such setting, the nearest is {nearest}")
-
-
-def _reconciled(settings: Settings) -> Settings:
-    """``settings``, with what one of them means for another applied."""
-    changed: dict[str, Any] = {}
-    if settings.max_header_list_size == 0:
-        changed["max_header_list_size"] = _UNLIMITED
-    window = settings.connection_window_size
-    stream_window = settings.initial_window_size
-    if window < stream_window:
-        source = settings.sources.get("connection_window_size")
-        if source is not None:
-            raise SettingError(
-                f"h2_connection_window_size = {window} (from {source}): must be at least"
-                f" http2_initial_window_size = {stream_window}"
-                f" (from {settings.sources['initial_window_size']})"
-            )
-        changed["connection_window_size"] = stream_window
-    if 0 < settings.max_threads < settings.threads:
-        raise SettingError(
-            f"h2_max_threads = {settings.max_threads} (from {settings.sources['max_threads']}):"
-            f" must be at least threads = {settings.threads}"
-            f" (from {settings.sources.get('threads', 'default')}), or 0"
-        )
-    return replace(settings, **changed)
-
-
-class _Given(NamedTuple):
-    value: object
-    source: str
-
-
-def _from_class(worker_class: type) -> dict[str, _Given]:
-    return {
-        name: _Given(value, f"class {owner.__qualname__}")
-        for owner in reversed(worker_class.__mro__)
-        for name, value in vars(owner).items()
-        if not callable(value) and not hasattr(value, "__get__")
-    }
-
-
-def _from_config(cfg: GunicornConfig) -> dict[str, _Given]:
-    """Gunicorn's own settings that were changed, by whatever means."""
-    return {
-        name: _Given(cfg.settings[name].get(), "Gunicorn's configuration")
-        for name in SETTINGS
-        if name in cfg.settings and cfg.settings[name].get() != cfg.settings[name].default
-    }
-
-
-#: Each reading of a configuration file makes a module of its own. One that was
-#: there for an earlier configuration is left over: the file was gone on reload.
-_first_read_for: weakref.WeakKeyDictionary[ModuleType, weakref.ref[GunicornConfig]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _from_file(cfg: GunicornConfig) -> dict[str, _Given]:
-    """The names of the configuration file, or module, that was read for ``cfg``."""
-    location: str = cfg.settings["config"].get() or ""
-    if location.startswith("python:"):
-        module = sys.modules.get(location.removeprefix("python:"))
-        source = location
-    else:
-        module = sys.modules.get("__config__")
-        if module and _first_read_for.setdefault(module, weakref.ref(cfg))() is not cfg:
-            return {}
-        source = str(getattr(module, "__file__", location))
-    return {name: _Given(value, source) for name, value in vars(module).items()} if module else {}
-
-
-def _from_arguments(cfg: GunicornConfig) -> dict[str, _Given]:
-    """Gunicorn's own settings as given in GUNICORN_CMD_ARGS and on the command line.
-
-    Only these tell an explicit default, such as ``--threads 1``, from none.
-    """
-    # An application that embeds Gunicorn has arguments of its own, and no usage.
-    if cfg.usage is None:
-        return {}
-    lines: dict[str, Callable[[], list[str]]] = {
-        "GUNICORN_CMD_ARGS": cfg.get_cmd_args_from_env,
-        "the command line": lambda: sys.argv[1:],
-    }
-    return {
-        name: _Given(value, source)
-        for source, line in lines.items()
-        for name, value in vars(_parsed(cfg, line)).items()
-        if value is not None
-    }
-
-
-def _parsed(cfg: GunicornConfig, line: Callable[[], list[str]]) -> Namespace:
-    silence = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
-            return cfg.parser().parse_known_args(line())[0]
-    except (SystemExit, ValueError):
-        # Gunicorn did not end, so these arguments are not what it has read.
-        return Namespace()
-
-
-def _effective(cfg: GunicornConfig, given: dict[str, _Given]) -> dict[str, _Given]:
-    """``given``, with Gunicorn's reading of the values that are its own."""
-    return {
-        name: _Given(cfg.settings[name].get() if name in cfg.settings else value, source)
-        for name, (value, source) in given.items()
-    }
-
-
-def _from_environment() -> dict[str, _Given]:
-    found = {}
-    for variable, text in os.environ.items():
-        if variable.startswith(_VARIABLE_PREFIX + _OWN_PREFIX.upper()) and not (
-            _SERVICE_LINK.fullmatch(variable)
-        ):
-            name = variable.removeprefix(_VARIABLE_PREFIX).lower()
-            row = SETTINGS.get(name)
-            found[name] = _Given(row.parse(text) if row else text, variable)
-    return found
+SETTINGS: dict[str, Setting] = {row.name: row for row in ROWS.values()}
 
 
 def as_rst_table() -> str:

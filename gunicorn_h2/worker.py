@@ -23,7 +23,8 @@ from gunicorn.workers.base import Worker
 
 from .protocol import Link
 from .server import Server
-from .settings import SettingError, Settings, load
+from .settings import SettingError, Settings
+from .sources import load
 
 #: Seconds between two looks at deadlines, and between two heartbeats at most.
 _TICK = 1.0

@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 # like any other. A new module must find its place here.
 LAYERS = (
     ("settings", "limits", "stream", "frames", "acceptor"),
-    ("fields", "guard", "scheduler"),
+    ("sources", "fields", "guard", "scheduler"),
     ("responses", "engine"),
     ("connection",),
     ("environ",),

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
 
-from gunicorn_h2.settings import SETTINGS, Setting, SettingError, Settings, as_rst_table, load
+from gunicorn_h2.settings import SETTINGS, Setting, SettingError, Settings, as_rst_table
+from gunicorn_h2.sources import load
 
 README = Path(__file__).parents[2] / "README.rst"
 USAGE = "%(prog)s [OPTIONS] [APP_MODULE]"
