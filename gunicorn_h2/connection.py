@@ -277,13 +277,13 @@ class Connection:
             self._close(stream)
 
     def _receive_window_update(self, frame: Frame, now: float) -> None:
-        increment = int.from_bytes(frame.payload, "big") & 0x7FFFFFFF
+        increment, raw = frames.window_update(frame)
         stream = self.streams.get(frame.stream_id)
-        if stream is not None and len(frame.payload) == 4 and increment == 0:
+        if stream is not None and increment == 0:
             # RFC 9113 section 6.9: an error of the stream; h2 takes the connection.
             self._peer_fault(stream, now)
             return
-        for event in self._h2.feed(frame.raw):
+        for event in self._h2.feed(raw):
             if isinstance(event, StreamReset):
                 self._reset_by_h2(frame.stream_id, now)
             elif stream is not None:
@@ -292,11 +292,14 @@ class Connection:
                 self.responses.connection_window_opened(self.streams.values())
 
     def _receive_reset(self, frame: Frame, now: float) -> None:
-        if self._leaving and frame.stream_id > self._h2.highest_inbound_stream_id:
-            # nghttp2 resets what it had queued when our GOAWAY came, and has never sent.
-            # RFC 9113 section 6.8 lets us discard it; the streams that run go on.
-            return
-        if frame.stream_id > self._h2.highest_inbound_stream_id or not frame.stream_id % 2:
+        if len(frame.payload) != 4:
+            raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "RST_STREAM of a wrong length")
+        even = frame.stream_id % 2 == 0
+        if even or frame.stream_id > self._h2.highest_inbound_stream_id:
+            if self._leaving and not even:
+                # nghttp2 resets what it had queued when our GOAWAY came, and has never sent.
+                # RFC 9113 section 6.8 lets us discard it; the streams that run go on.
+                return
             raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
         self._h2.feed(frame.raw)
         stream = self.streams.get(frame.stream_id)
@@ -306,7 +309,8 @@ class Connection:
             self._charge_reset(now)
 
     def _receive_settings(self, frame: Frame) -> None:
-        for event in self._h2.feed_settings(known_settings(frame)):
+        raw = known_settings(frame)
+        for event in self._h2.feed_settings(raw, frames.smallest_table_size(frame)):
             if isinstance(event, SettingsAcknowledged):
                 self.settings_acknowledged = True
             else:

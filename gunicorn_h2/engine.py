@@ -109,8 +109,15 @@ class Engine(H2Connection):
         self.feed(raw)
         self._outgoing += self.data_to_send()[:-_RST_STREAM_LENGTH]
 
-    def feed_settings(self, raw: bytes) -> list[Event]:
-        """Show h2 a SETTINGS frame, and mend what hpack makes of a table size in it."""
+    def feed_settings(self, raw: bytes, smallest_table_size: int | None) -> list[Event]:
+        """Show h2 a SETTINGS frame, and mend what hpack makes of a table size in it.
+
+        ``raw`` has the last of the sizes only, where there are several.
+        """
+        if smallest_table_size is not None:
+            self.encoder.header_table_size = min(
+                smallest_table_size, self.encoder.header_table_size
+            )
         events = self.feed(raw)
         changes = self.encoder.table_size_changes
         if changes:

@@ -6,6 +6,8 @@ Pure, called on the loop thread. Frames that we write come from hyperframe.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from h2.errors import ErrorCodes
@@ -109,15 +111,35 @@ def known_settings(frame: Frame) -> bytes:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS of odd length")
     if len(payload) > _MAX_SETTINGS_ENTRIES * 6:
         raise ConnectionFault(ErrorCodes.ENHANCE_YOUR_CALM, "too many settings")
-    known: dict[int, int] = {}
-    for start in range(0, len(payload), 6):
-        code = int.from_bytes(payload[start : start + 2], "big")
-        if code in _KNOWN_SETTINGS:
-            known[code] = int.from_bytes(payload[start + 2 : start + 6], "big")
+    known = {code: value for code, value in _settings(payload) if code in _KNOWN_SETTINGS}
     table_size = known.get(SettingCodes.HEADER_TABLE_SIZE)
     if table_size is not None:
         known[SettingCodes.HEADER_TABLE_SIZE] = min(table_size, _MAX_ENCODER_TABLE)
     return SettingsFrame(0, settings=known).serialize()
+
+
+def smallest_table_size(frame: Frame) -> int | None:
+    """Of a SETTINGS frame: the least that it sets HEADER_TABLE_SIZE to, in whatever place."""
+    sizes = [
+        value for code, value in _settings(frame.payload) if code == SettingCodes.HEADER_TABLE_SIZE
+    ]
+    return min(sizes, default=None)
+
+
+def _settings(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Identifiers and values, in the order they have in the frame."""
+    return struct.iter_unpack(">HI", payload)
+
+
+def window_update(frame: Frame) -> tuple[int, bytes]:
+    """A WINDOW_UPDATE's increment, and the frame without its reserved bit.
+
+    h2 would take the bit for a part of the number.
+    """
+    if len(frame.payload) != 4:
+        raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+    increment = int.from_bytes(frame.payload, "big") & 0x7FFFFFFF
+    return increment, frame.raw[:HEADER_LENGTH] + increment.to_bytes(4, "big")
 
 
 def priority_error(frame: Frame) -> ErrorCodes | None:
@@ -138,8 +160,9 @@ def priority_update(frame: Frame) -> tuple[int, bytes]:
     if len(payload) < 4:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short PRIORITY_UPDATE")
     stream_id = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
-    if not stream_id:
-        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE for stream 0")
+    if not stream_id % 2:
+        # Stream 0 is the connection, and the others are for pushes: all of them are idle.
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE for no request")
     return stream_id, payload[4:]
 
 
