@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from h2.errors import ErrorCodes
-from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, SettingsFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
 
 from tests.support import wire
 from tests.support.core import CorePeer, greeted_peer
@@ -202,6 +202,22 @@ def test_a_reset_of_a_request_that_was_never_sent_is_borne_while_we_leave(peer: 
     assert peer.response(1).body == b"x"
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        wire.frame(FrameType.PRIORITY, 0, 5, bytes(4)),
+        wire.priority_frame(5, (5, 16, False)),
+        wire.window_update_frame(5, 0),
+        wire.window_update_frame(5, RESERVED_BIT - 1),
+        wire.data_frame(5, b"abc", end_stream=True),
+    ],
+)
+def test_an_idle_stream_is_never_reset(peer: CorePeer, frame: bytes) -> None:
+    peer.headers(1)
+    peer.write_bytes(frame)
+    assert [type(each) for each in peer.turn()] == [GoAwayFrame]
+
+
 # -- 6.5, RFC 7541 4.2: SETTINGS ------------------------------------------------------------
 
 
@@ -294,6 +310,30 @@ def test_an_end_without_data_needs_no_window_of_ours() -> None:
     peer.data(1, bytes(10))
     peer.data(1, b"", end_stream=True)
     assert peer.told(1) == ["started", "body", "ended"]
+
+
+def test_what_is_no_data_needs_no_window() -> None:
+    peer = greeted_peer(connection_window_size=DEFAULT_WINDOW)
+    peer.headers(1, end_stream=False)
+    peer.send_body(1, DEFAULT_WINDOW)
+    peer.headers(3)
+    assert peer.told(3) == ["started", "ended"]
+    peer.headers(1, [("x-sum", "1")])
+    peer.ping(b"12345678")
+    peer.want(PingFrame, ack=True)
+
+
+# -- 6.10: CONTINUATION ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream_id", [0, 1, 3, 5])
+def test_a_continuation_of_nothing(peer: CorePeer, stream_id: int) -> None:
+    """On the connection, and on streams that are open, closed and idle."""
+    peer.headers(1, end_stream=False, split=3)
+    peer.headers(3)
+    peer.rst(3)
+    peer.write_bytes(wire.frame(FrameType.CONTINUATION, 0x4, stream_id, b"\x82"))
+    peer.want_fault(ErrorCode.PROTOCOL_ERROR)
 
 
 # -- 8: messages ---------------------------------------------------------------------------------

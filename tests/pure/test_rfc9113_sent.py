@@ -140,3 +140,5 @@ def test_every_frame_that_we_send_is_as_it_must_be(max_frame_size: int, room: in
     flush()
     assert peer.connection.failed
     assert {frame_type for frame_type, _, _ in audit.seen} == set(FLAGS)
+    # RST_STREAM above all is of streams that the peer has opened.
+    assert {stream_id for _, _, stream_id in audit.seen} == {0, *range(1, 13, 2)} - {5}
