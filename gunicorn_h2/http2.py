@@ -75,9 +75,11 @@ class Http2Session:
     def _process(self) -> None:
         """Take in what has come, as much as fits into this connection's turn."""
         data, done = self._unprocessed, 0
+        # Not when it was received: what waited for its turn is not late for that.
+        now = self._server.now()
         turn_ends = time.perf_counter() + _TURN
         while done < len(data):
-            self._connection.receive(data[done : done + _SLICE], self._heard)
+            self._connection.receive(data[done : done + _SLICE], now)
             done += _SLICE
             if time.perf_counter() > turn_ends:
                 break

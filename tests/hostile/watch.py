@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import socket
 import threading
@@ -25,6 +26,8 @@ from tests.support.server import Server, wait_until
 #: Seconds; a machine that is slow when idle gets `SLOW_FACTOR` times its own figure.
 P99_LIMIT = 0.25
 SLOW_FACTOR = 10
+#: Beside other tests a neighbour waits for the machine too; alone the suite is strict.
+COMPANY = 4 if "PYTEST_XDIST_WORKER" in os.environ else 1
 #: Seconds between two requests of the neighbour.
 PERIOD = 0.02
 IDLE_SAMPLES = 30
@@ -157,7 +160,7 @@ class Watch:
         self.server = target.server
         #: Seconds the neighbour may have to wait; recipes that keep every thread busy
         #: for as long as a timeout allows have to say so.
-        self.p99_limit = max(P99_LIMIT, SLOW_FACTOR * target.idle_p99)
+        self.p99_limit = COMPANY * max(P99_LIMIT, SLOW_FACTOR * target.idle_p99)
         #: The application fails in this recipe, which is to be logged with a traceback.
         self.expects_tracebacks = False
         #: The peer sends requests which Gunicorn warns of, whatever the protocol.
@@ -194,7 +197,7 @@ class Watch:
         if p99 >= self.p99_limit:
             # Or is the machine slower by now? Nobody troubles the server any more.
             idle_p99 = self.target.measure_idle()
-            assert p99 < SLOW_FACTOR * idle_p99, f"a neighbour waited {p99:.3f} s"
+            assert p99 < COMPANY * SLOW_FACTOR * idle_p99, f"a neighbour waited {p99:.3f} s"
 
     @property
     def growth(self) -> int:
