@@ -13,7 +13,7 @@ _KILOBYTE = bytes(1_024)
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """/hello, /sleep?s=, /1mb, /generator (100 x 1 KB), /events (one a second), /upload."""
+    """/hello, /sleep?s=, /1mb, /100mb, /generator (100 x 1 KB), /events (one a second), /upload."""
     path = environ["PATH_INFO"]
     body = _HELLO
     if path == "/sleep":
@@ -23,6 +23,9 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     elif path == "/generator":
         start_response("200 OK", [("Content-Type", "application/octet-stream")])
         return (_KILOBYTE for _ in range(100))
+    elif path == "/100mb":
+        start_response("200 OK", [("Content-Type", "application/octet-stream")])
+        return (_MEGABYTE for _ in range(100))
     elif path == "/events":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return _events()
@@ -31,9 +34,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         while data := environ["wsgi.input"].read(65_536):
             size += len(data)
         body = str(size).encode()
-    start_response(
-        "200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
-    )
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 
 

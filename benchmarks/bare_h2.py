@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from collections.abc import Callable
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -66,21 +67,28 @@ class BareProtocol(asyncio.Protocol):
             self.h2.send_data(stream_id, bytes(part), end_stream=not body)
 
 
-async def serve(port: int, cert: str, key: str) -> None:
+async def serve(
+    protocol: Callable[[], asyncio.BaseProtocol], port: int, cert: str, key: str
+) -> None:
     """Serve until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     context.set_alpn_protocols(["h2"])
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(BareProtocol, "127.0.0.1", port, ssl=context)
+    server = await loop.create_server(protocol, "127.0.0.1", port, ssl=context)
     await server.serve_forever()
 
 
-if __name__ == "__main__":
+def main(protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+    """Serve as the command line says, on uvloop where that is installed."""
     try:
         import uvloop
     except ImportError:
         run = asyncio.run
     else:
         run = uvloop.run
-    run(serve(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    run(serve(protocol, int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+
+
+if __name__ == "__main__":
+    main(BareProtocol)

@@ -46,8 +46,11 @@ async def small_behind_slow(client: httpx.AsyncClient) -> float:
 async def hundred_resources(client: httpx.AsyncClient) -> float:
     """Seconds until a page's 100 resources of 20 ms each are answered."""
     start = time.perf_counter()
-    await asyncio.gather(*(client.get("/sleep?s=0.02") for _ in range(100)))
-    return time.perf_counter() - start
+    responses = await asyncio.gather(*(client.get("/sleep?s=0.02") for _ in range(100)))
+    elapsed = time.perf_counter() - start
+    for response in responses:
+        response.raise_for_status()
+    return elapsed
 
 
 Scenario = Callable[[httpx.AsyncClient], Awaitable[float]]

@@ -7,16 +7,14 @@ between their clients. A proxy that is listed twice differs in its retry policy.
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.server import wait_until
+from benchmarks.processes import free_port, running
 
 
 @dataclass
@@ -32,40 +30,6 @@ class Proxy:
     retries: Callable[[], int] | None = None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _running(command: list[str], port: int, directory: Path) -> Iterator[Path]:
-    """Run a proxy until the block ends; its log, once it listens."""
-    log = directory / f"{Path(command[0]).name}.log"
-    home = {**os.environ, "HOME": str(directory), "XDG_DATA_HOME": str(directory)}
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=home
-        )
-
-    def listens() -> bool:
-        assert process.poll() is None, f"{command[0]} has ended: {log.read_text()}"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until(listens, what=f"{command[0]} to listen")
-        yield log
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @contextmanager
 def nghttpx(upstream: int, directory: Path) -> Iterator[Proxy]:
     """nghttpx repeats what the server has not begun; there is nothing to be set."""
@@ -73,8 +37,8 @@ def nghttpx(upstream: int, directory: Path) -> Iterator[Proxy]:
     command = ["nghttpx", "--conf=/dev/null", "--workers=1", "--log-level=NOTICE"]
     command += [f"--frontend=127.0.0.1,{port};no-tls"]
     command += [f"--backend=127.0.0.1,{upstream};;proto=h2"]
-    with _running(command, port, directory) as log:
-        yield Proxy(port, log)
+    with running(command, port, directory) as program:
+        yield Proxy(port, program.log)
 
 
 #: dontlog-normal: only what failed or was repeated.
@@ -119,8 +83,8 @@ def _haproxy(upstream: int, directory: Path, retry: str) -> Iterator[Proxy]:
         names, *rows = (line.split(",") for line in text.splitlines() if line)
         return next(int(row[names.index("wretr")]) for row in rows if row[:2] == ["app", "app"])
 
-    with _running(["haproxy", "-db", "-f", str(config)], port, directory) as log:
-        yield Proxy(port, log, retries)
+    with running(["haproxy", "-db", "-f", str(config)], port, directory) as program:
+        yield Proxy(port, program.log, retries)
 
 
 @contextmanager
@@ -155,8 +119,8 @@ def _caddy(upstream: int, directory: Path, retry: str) -> Iterator[Proxy]:
     port, config = free_port(), directory / "Caddyfile"
     config.write_text(_CADDY.format(port=port, upstream=upstream, retry=retry))
     command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(config)]
-    with _running(command, port, directory) as log:
-        yield Proxy(port, log)
+    with running(command, port, directory) as program:
+        yield Proxy(port, program.log)
 
 
 @contextmanager
@@ -258,8 +222,8 @@ def _envoy(
             return int(answer.read().split(b":")[1])
 
     command = ["envoy", "-c", str(config), "--concurrency", "1", "--log-level", "warning"]
-    with _running(command, port, directory) as log:
-        yield Proxy(port, log, retries)
+    with running(command, port, directory) as program:
+        yield Proxy(port, program.log, retries)
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""What is measured of gunicorn_h2 alone: how it scales, what it costs, how it does far away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from tests.support.certs import Certs
+from tests.support.frames import RawClient
+from tests.support.proc import rss
+
+from .h2load import Load, LoadError, check, requests_per_second
+from .processes import free_port, running
+from .relay import DELAY, relay
+from .report import Figure
+from .servers import Target, our_server
+
+THREADS = 16
+_STREAMS = (1, 10, 100)
+_CONNECTIONS = (10, 100, 1_000)
+_IDLE_CONNECTIONS = 500
+_LONG_UPLOAD = 10 * (1 << 20)
+#: The last tenth begins after more than a million.
+_ENDURANCE_REQUESTS = 1_200_000
+_ENDURANCE_TIMEOUT = 3_600
+
+#: A value for each row of each figure.
+Values = dict[Figure, dict[str, float]]
+Measure = Callable[[Certs, float, Path], Values]
+
+
+def scaling(certs: Certs, seconds: float, _: Path) -> Values:
+    """Small requests, by streams a connection and by connections."""
+    loads = {f"1 connection, {streams} streams": Load(1, streams) for streams in _STREAMS}
+    for connections in _CONNECTIONS:
+        loads[f"{connections} connections, 1 stream"] = Load(connections, 1)
+    rates = {}
+    with our_server(certs, THREADS) as server:
+        for name, load in loads.items():
+            rates[name] = requests_per_second(server.url, load, seconds)
+    return {Figure("GET of 13 bytes, as it scales", "req/s"): rates}
+
+
+def workers(certs: Certs, seconds: float, _: Path) -> Values:
+    """Small requests, by the number of worker processes."""
+    rates = {}
+    for count in (1, 2):
+        with our_server(certs, THREADS, workers=count) as server:
+            rate = requests_per_second(server.url, Load(10, 10), seconds)
+        rates[f"{count} worker{'s' if count > 1 else ''}"] = rate
+    return {
+        Figure(f"GET of 13 bytes, c10 m10, {os.cpu_count()} cores with h2load's", "req/s"): rates
+    }
+
+
+def memory(certs: Certs, seconds: float, directory: Path) -> Values:
+    """What an idle connection over TLS costs, here after a request, and where nothing is done."""
+    with our_server(certs, THREADS) as server, contextlib.ExitStack() as stack:
+        stack.enter_context(RawClient(server).greet()).request(path="/hello")
+        before = server.rss()
+        for _ in range(_IDLE_CONNECTIONS):
+            client = stack.enter_context(RawClient(server).greet())
+            assert client.request(path="/hello").status == 200
+        ours = server.rss() - before
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.idle_tls", str(port)]
+    command += [str(certs.cert), str(certs.key)]
+    context = certs.client_context()
+    with running(command, port, directory) as program, contextlib.ExitStack() as stack:
+        target = Target(port, certs)
+
+        def connect() -> None:
+            plain = target.connect(None, timeout=10)
+            stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+
+        connect()
+        before = rss(program.pid)
+        for _ in range(_IDLE_CONNECTIONS):
+            connect()
+        bare = rss(program.pid) - before
+    figure = Figure(
+        f"memory of one of {_IDLE_CONNECTIONS} idle TLS connections", "KB", higher_is_better=False
+    )
+    per_connection = 1024 * _IDLE_CONNECTIONS
+    return {
+        figure: {"gunicorn_h2": ours / per_connection, "the loop and TLS": bare / per_connection}
+    }
+
+
+def long_path(certs: Certs, _: float, __: Path) -> Values:
+    """An upload to a server that is far away, by HTTP/2 and by HTTP/1.1."""
+    with our_server(certs, THREADS) as server:
+        times = {
+            name: asyncio.run(_upload(server.port, certs, http2=http2))
+            for name, http2 in (("HTTP/2", True), ("HTTP/1.1", False))
+        }
+    title = f"POST of 10 MB over a path of {2 * DELAY * 1000:.0f} ms there and back"
+    return {Figure(title, "s", higher_is_better=False): times}
+
+
+async def _upload(port: int, certs: Certs, *, http2: bool) -> float:
+    """Seconds on a warm connection."""
+    context = httpx.create_ssl_context(verify=str(certs.ca))
+    async with (
+        relay(port) as far_port,
+        httpx.AsyncClient(
+            http1=not http2,
+            http2=http2,
+            verify=context,
+            base_url=f"https://127.0.0.1:{far_port}",
+            timeout=60,
+        ) as client,
+    ):
+        (await client.get("/hello")).raise_for_status()
+        start = time.perf_counter()
+        response = await client.post("/upload", content=bytes(_LONG_UPLOAD))
+        elapsed = time.perf_counter() - start
+        assert response.text == str(_LONG_UPLOAD)
+        assert response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+        return elapsed
+
+
+def endurance(certs: Certs, _: float, __: Path) -> Values:
+    """The worker's CPU time for a request, at first and after a million on the same connections."""
+    with our_server(certs, THREADS) as server:
+        command = Load(10, 10).command(server.url, "-n", str(_ENDURANCE_REQUESTS))
+        pid = server.worker_pid
+        marks = [_cpu_seconds(pid)]
+        output = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as h2load:
+            assert h2load.stdout is not None
+            # A line for every tenth of the requests, as soon as it is done.
+            for line in h2load.stdout:
+                output.append(line)
+                if line.startswith("progress:"):
+                    marks.append(_cpu_seconds(pid))
+            if h2load.wait(_ENDURANCE_TIMEOUT):
+                raise LoadError("h2load failed")
+        check("".join(output))
+    tenth = _ENDURANCE_REQUESTS / 10
+    microseconds = {
+        "the first 120,000": (marks[1] - marks[0]) / tenth * 1e6,
+        "after 1,080,000": (marks[-1] - marks[-2]) / tenth * 1e6,
+    }
+    title = f"CPU time of a GET of 13 bytes among {_ENDURANCE_REQUESTS:,} on 10 connections"
+    return {Figure(title, "µs", higher_is_better=False): microseconds}
+
+
+def _cpu_seconds(pid: int) -> float:
+    """The time that a process has spent on a processor, in user and in system mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+MEASURES: dict[str, Measure] = {
+    "scaling": scaling,
+    "workers": workers,
+    "memory": memory,
+    "long-path": long_path,
+}
