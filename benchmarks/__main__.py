@@ -49,7 +49,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workload", action="append", choices=names, help="by default all")
     parser.add_argument("--server", action="append", choices=CONTESTANTS, help="by default all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--duration", type=float, default=5, help="seconds of each load")
+    parser.add_argument("--duration", type=float, default=4, help="seconds of each load")
     parser.add_argument("--rst", type=Path, help="a file for the table")
     parser.add_argument("--svg", type=Path, help="a file for the chart")
     parser.add_argument("--profile", choices=["py-spy"], help="profile ours, compare nothing")

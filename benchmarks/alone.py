@@ -17,7 +17,7 @@ from tests.support.certs import Certs
 from tests.support.frames import RawClient
 from tests.support.proc import rss
 
-from .h2load import Load, LoadError, check, requests_per_second
+from .h2load import Load, check, requests_per_second
 from .processes import free_port, running
 from .relay import DELAY, relay
 from .report import Figure
@@ -30,7 +30,6 @@ _IDLE_CONNECTIONS = 500
 _LONG_UPLOAD = 10 * (1 << 20)
 #: The last tenth begins after more than a million.
 _ENDURANCE_REQUESTS = 1_200_000
-_ENDURANCE_TIMEOUT = 3_600
 
 #: A value for each row of each figure.
 Values = dict[Figure, dict[str, float]]
@@ -142,8 +141,6 @@ def endurance(certs: Certs, _: float, __: Path) -> Values:
                 output.append(line)
                 if line.startswith("progress:"):
                     marks.append(_cpu_seconds(pid))
-            if h2load.wait(_ENDURANCE_TIMEOUT):
-                raise LoadError("h2load failed")
         check("".join(output))
     tenth = _ENDURANCE_REQUESTS / 10
     microseconds = {

@@ -16,8 +16,8 @@ from tests.support.server import BootError
 
 from .alone import Measure
 from .h2load import LoadError
-from .report import Result, Results
-from .servers import CONTESTANTS, Contestant
+from .report import Figure, Result, Results
+from .servers import CONTESTANTS, OURS, Contestant
 from .workloads import Workload
 
 #: What a server may do wrong, or a tool that measures it.
@@ -51,6 +51,8 @@ def compare(
             contestant = CONTESTANTS[server]
             able = []
             for workload in workloads:
+                if results[workload.figures[0]][server].reason:
+                    continue  # one round without a value is enough
                 if why := _unable(contestant, workload):
                     _fail(results, workload, server, why)
                 else:
@@ -73,7 +75,7 @@ def measure_alone(
                 try:
                     values = measure(certs, seconds, Path(directory))
                 except FAULTS as fault:
-                    _say(f"{name} {_reason(fault)}")
+                    results[Figure(name, "")] = {OURS: Result(reason=_reason(fault))}
                     continue
             for figure, row in values.items():
                 for label, value in row.items():
@@ -123,9 +125,10 @@ def _fail(results: Results, workload: Workload, server: str, why: str) -> None:
 
 
 def _reason(fault: BaseException) -> str:
-    """One line of a fault's text."""
-    lines = str(fault).strip().splitlines() or [type(fault).__name__]
-    return f"failed: {lines[0][:_REASON_LENGTH]}"
+    """What a fault says in the end, after the log or the traceback, but for the frames it saw."""
+    lines = [line for line in str(fault).splitlines() if len(line) > 5]
+    text = lines[-1].partition("; before: ")[0] if lines else type(fault).__name__
+    return f"failed: {text[:_REASON_LENGTH]}"
 
 
 def _say(text: str) -> None:

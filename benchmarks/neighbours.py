@@ -21,7 +21,7 @@ SLOW = "/sleep?s=0.5"
 LARGE = "/100mb"
 SMALL = "/hello"
 #: Seconds of silence that are taken for "no answer".
-_PATIENCE = 30.0
+_PATIENCE = 10.0
 _WARM_UP = 20
 
 

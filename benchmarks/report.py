@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that is measured."""
+    """One thing that is measured.
+
+    :param unit: empty where it could not be measured.
+    """
 
     title: str
     unit: str
     higher_is_better: bool = True
 
     def __str__(self) -> str:
+        if not self.unit:
+            return self.title
         better = "more" if self.higher_is_better else "less"
         return f"{self.title} ({self.unit}, {better} is better)"
 
