@@ -139,7 +139,7 @@ def endurance(certs: Certs, _: float, __: Path) -> Values:
             # A line for every tenth of the requests, as soon as it is done.
             for line in h2load.stdout:
                 output.append(line)
-                if line.startswith("progress:"):
+                if line.endswith("% done\n"):
                     marks.append(_cpu_seconds(pid))
         check("".join(output))
     tenth = _ENDURANCE_REQUESTS / 10
