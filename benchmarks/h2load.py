@@ -10,7 +10,7 @@ from pathlib import Path
 #: What is not counted: h2load 1.52 never ends when a connection is still in its handshake
 #: as the time is over, so that they must all be up before it starts.
 _WARM_UP = 0.5
-_WARM_UP_PER_CONNECTION = 0.005
+_WARM_UP_PER_CONNECTION = 0.008
 #: Seconds that it may need beyond those in which it measures.
 _MARGIN = 10.0
 

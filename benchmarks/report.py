@@ -81,7 +81,7 @@ def as_rst(results: Results, reference: str) -> str:
     header = ["Server", *(str(figure) for figure in results)]
     servers = list(dict.fromkeys(server for row in results.values() for server in row))
     rows = [[server, *_cells(results, server, reference)] for server in servers]
-    return "\n".join([*_list_table([header, *rows]), "", *_reasons(results)])
+    return "\n".join([*_list_table([header, *rows]), "", *_reasons(results), ""])
 
 
 def _cells(results: Results, server: str, reference: str) -> Iterable[str]:
