@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hyperframe.frame import GoAwayFrame
@@ -133,3 +134,23 @@ def test_load_on_two_workers(serve: Serve, tls: bool, protocol: str) -> None:
     )
     assert re.search(r"3000 succeeded, 0 failed, 0 errored, 0 timeout", load.stdout), load.stdout
     assert "ERROR" not in server.log()
+
+
+# -- reload -------------------------------------------------------------------------------
+
+
+def test_a_change_of_the_code_drains_the_worker(serve: Serve, tmp_path: Path) -> None:
+    module = tmp_path / "reloaded_app.py"
+    code = "import time\ndef app(e, s):\n time.sleep(2)\n s('200 OK', [])\n return [b'%s']\n"
+    module.write_text(code % "old")
+    server = serve("reloaded_app:app", args=["--pythonpath", str(tmp_path), "--reload"])
+    old = server.worker_pid
+    with RawClient(server).greet() as client:
+        client.headers(1, path="/")
+        wait_until(lambda: server.thread_count() >= 3, what="the request on a thread")
+        module.write_text(code % "renewed")
+        client.want_goaway()
+        assert client.response(1).body == b"old"
+    wait_until(lambda: old not in server.worker_pids(), 20, "the worker's end")
+    with RawClient(server).greet() as client:
+        assert client.request(path="/").body == b"renewed"
