@@ -122,8 +122,12 @@ def test_a_slow_gigabyte(serve: Serve, tls: bool, transfer: Transfer) -> None:
 
 
 def wait_for_the_thread(server: Server) -> None:
-    """See the only thread of the pool answer a request, soon."""
-    with RawClient(server, timeout=5).greet() as client:
+    """See the only thread of the pool answer a request, soon.
+
+    What had arrived over HTTP/1.1 before a reset, several megabytes in the kernel, is
+    read to the end first.
+    """
+    with RawClient(server, timeout=20).greet() as client:
         assert client.request(path="/hello").body == HELLO
 
 
