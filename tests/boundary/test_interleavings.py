@@ -1,4 +1,6 @@
-"""Ten thousand short lives of connections, each at random; afterwards nothing is left of them.
+"""Thousands of short lives of connections, each at random; afterwards nothing is left of them.
+
+``GUNICORN_TESTS_LONG=1`` makes it twelve thousand; a quarter of them are run otherwise.
 
 A scenario is drawn from its seed; how its threads interleave is not, so a seed
 may have to be run again to fail again:
@@ -24,6 +26,7 @@ from tests.boundary.bench import Bench
 from tests.boundary.http1_peer import Http1Peer
 from tests.boundary.http2_peer import Http2Peer
 from tests.boundary.plans import PlannedApp
+from tests.support import LONG
 from tests.support.boundary import on_loop, thread_stacks
 
 SEED = os.environ.get("BOUNDARY_SEED")
@@ -73,6 +76,7 @@ def run_crowd(make_peer: Callable[..., Any], kind: str, count: int, profile: str
     """Run ``count`` scenarios with one loop and pool, some at a time."""
     app = PlannedApp()
     base = f"{profile}:{kind}"
+    count = count if LONG else count // 4
     seeds = iter([int(SEED)] * (SCENARIOS or 1) if SEED else _seeds(base, SCENARIOS or count))
 
     async def one(seed: int, bench: Bench) -> None:
