@@ -20,10 +20,12 @@ from .http2_wsgi import ServeHttp2
 from .session import Link
 from .stream import Field, Stream
 
-#: What a connection may have of the loop before others get their turn, in seconds, and
-#: bytes after which that is looked at: 100 KB can hold requests that take a second.
+#: What a connection may have of the loop before others get their turn, in seconds, and the
+#: bytes after which that is looked at, fewer where they are costly: 100 KB can hold
+#: requests that take a second.
 _TURN = 0.01
 _SLICE = 16_384
+_COSTLY_SLICE = 1_024
 #: Rounds of writing before other connections get their turn.
 _WRITE_ROUNDS = 4
 #: How long the PING between the two GOAWAYs may take, in seconds.
@@ -55,6 +57,7 @@ class Http2Session:
         self._ping_sent: float | None = None
         #: Received, and left for the next turn of the loop.
         self._unprocessed = b""
+        self._slice = _SLICE
         self._draining = False
         self._last_announced = False
         self._drained = False
@@ -79,10 +82,13 @@ class Http2Session:
         now = self._server.now()
         turn_ends = time.perf_counter() + _TURN
         while done < len(data):
-            self._connection.receive(data[done : done + _SLICE], now)
-            done += _SLICE
+            self._connection.receive(data[done : done + self._slice], now)
+            done += self._slice
             if time.perf_counter() > turn_ends:
+                self._slice = _COSTLY_SLICE
                 break
+        else:
+            self._slice = _SLICE
         self._unprocessed = data[done:]
         self.flush()
         if self._unprocessed:
