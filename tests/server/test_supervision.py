@@ -77,7 +77,7 @@ def test_stop_finishes_what_runs_and_start_serves(supervisord: Supervisord) -> N
     site = supervisord.site
     with ThreadPoolExecutor() as threads:
         slow = threads.submit(site.get, "/stream?n=4&delay=0.5&size=5")
-        wait_until(lambda: threads_of(site.worker()) >= 2, what="the request on a thread")
+        wait_until(lambda: threads_of(site.worker()) >= 3, what="the request on a thread")
         assert supervisord.control("stop", "app") == "app: stopped\n"
         assert slow.result() == b"aaaaabbbbbcccccddddd"
     assert not site.is_up()
