@@ -434,9 +434,8 @@ class Connection:
         self._write_goaway(self._last_accepted, ErrorCodes.NO_ERROR)
 
     def _write_goaway(self, last_stream_id: int, code: ErrorCodes) -> None:
-        if not self.failed:
-            frame = GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code)
-            self._h2.write(frame.serialize())
+        frame = GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code)
+        self._h2.write(frame.serialize())
 
     def _close(self, stream: Stream) -> None:
         del self.streams[stream.id]
