@@ -183,7 +183,12 @@ class Link(asyncio.Protocol):
             and self._transport.can_write_eof()
             and not self._transport.is_closing()
         ):
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # asyncio's says so where the peer has reset the connection already.
+                self.close()
+                return
             self.server.loop.call_later(linger, self.close)
         else:
             self.close()
