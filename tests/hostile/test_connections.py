@@ -11,6 +11,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.conftest import Serve
 from tests.support import LONG, wire
 from tests.support.frames import RawClient
