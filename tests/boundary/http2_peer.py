@@ -13,6 +13,7 @@ from typing import Any
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
+    PingAckReceived,
     ResponseReceived,
     SettingsAcknowledged,
     StreamEnded,
@@ -30,6 +31,8 @@ _LARGE = 1 << 20
 _WINDOW = 65_535
 #: Later than every deadline.
 _DEADLINES = 3_600.0
+#: The server takes its input in turns: with the answer it has seen all that came before.
+_LAST_PING = b"all sent"
 
 
 class Http2Peer:
@@ -56,6 +59,7 @@ class Http2Peer:
         self.cut = ""
         self._server_may_close = False
         self._owed = 0
+        self._all_seen = False
         self._flush()
 
     def __repr__(self) -> str:
@@ -283,6 +287,8 @@ class Http2Peer:
     def _take_event(self, event: Any) -> None:
         if isinstance(event, SettingsAcknowledged):
             self._settings_under_way = False
+        if isinstance(event, PingAckReceived):
+            self._all_seen |= event.ping_data == _LAST_PING
         if isinstance(event, (ResponseReceived, DataReceived, StreamEnded, StreamReset)):
             request = next(r for r in self.requests if r.id == event.stream_id)
             if isinstance(event, ResponseReceived):
@@ -303,6 +309,7 @@ class Http2Peer:
         for request in self.requests:
             request.plan.open_gates()
         self._open_windows()
+        asked = False
         while True:
             self.transport.news.clear()
             moved = self.take()
@@ -316,7 +323,12 @@ class Http2Peer:
                 moved += self._push_on()
                 pending = self.transport.get_write_buffer_size()
                 if not pending and not self.bench.running(self.link) and self._all_over():
-                    return
+                    if self._all_seen:
+                        return
+                    if not asked:
+                        asked = True
+                        self.h2.ping(_LAST_PING)
+                        self._flush()
             if not moved and not self.transport.news.is_set():
                 await self.transport.news.wait()
 

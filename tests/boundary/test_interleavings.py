@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from gunicorn_h2 import http2
 from gunicorn_h2.settings import Settings
 from tests.boundary.bench import Bench
 from tests.boundary.http1_peer import Http1Peer
@@ -64,6 +65,12 @@ def frequent_switches() -> Iterator[None]:
 @pytest.mark.parametrize(("kind", "count"), [("asyncio", 1_900), ("uvloop", 600)])
 def test_http2(kind: str, count: int, profile: str) -> None:
     run_crowd(Http2Peer, kind, count, profile)
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_http2_taken_in_many_turns(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "_TURN", 0.0)
+    run_crowd(Http2Peer, kind, 1_000, "defaults")
 
 
 @pytest.mark.parametrize("profile", ["defaults", "no buffering", "narrow"])
