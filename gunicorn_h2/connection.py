@@ -200,14 +200,9 @@ class Connection:
             elif isinstance(event, StreamReset):
                 self._reset_by_h2(frame.stream_id, now)
 
-    def _start_request(
-        self, stream_id: int, fields: list[Field], ended: bool, now: float
-    ) -> None:
+    def _start_request(self, stream_id: int, fields: list[Field], ended: bool, now: float) -> None:
         settings = self._settings
-        if (
-            stream_id > self._last_accepted
-            or len(self.streams) >= settings.max_concurrent_streams
-        ):
+        if stream_id > self._last_accepted or len(self.streams) >= settings.max_concurrent_streams:
             self._send_reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._charge_reset(now)
             return
@@ -428,9 +423,7 @@ class Connection:
             return
         self._leaving = True
         if last:
-            self._last_accepted = min(
-                self._h2.highest_inbound_stream_id, self._last_accepted
-            )
+            self._last_accepted = min(self._h2.highest_inbound_stream_id, self._last_accepted)
         self._write_goaway(self._last_accepted, ErrorCodes.NO_ERROR)
 
     def _write_goaway(self, last_stream_id: int, code: ErrorCodes) -> None:

@@ -220,9 +220,7 @@ class Exchange:
             self.check()
 
     def _writable(self) -> bool:
-        return (
-            self._written - self._sent <= self._high_water_mark or self._abort is not None
-        )
+        return self._written - self._sent <= self._high_water_mark or self._abort is not None
 
     def end_response(self, trailers: list[Field]) -> None:
         """The response is complete; does not wait for the peer to read it."""

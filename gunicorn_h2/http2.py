@@ -372,5 +372,3 @@ class Http2Session:
         # A cycle: it would keep the connection until the garbage is collected.
         exchange.state = None
         self._server.request_finished()
-
-

@@ -113,9 +113,7 @@ class Serving(ABC):
         self.req: Any = None
         self.resp: Any = None
         self.environ: dict[str, Any] = {}
-        self.extensions = Extensions(
-            exchange, self._begun, self._send_hints, self.request_trailers
-        )
+        self.extensions = Extensions(exchange, self._begun, self._send_hints, self.request_trailers)
 
     @abstractmethod
     def parse(self) -> None:

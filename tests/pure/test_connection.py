@@ -24,7 +24,6 @@ from tests.support.wire import DEFAULT_WINDOW, PREFACE, ErrorCode, Flag, FrameTy
 MAX_STREAM_ID = 2**31 - 1
 
 
-
 @pytest.fixture
 def peer() -> CorePeer:
     return greeted_peer()

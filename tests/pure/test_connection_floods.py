@@ -16,7 +16,6 @@ from tests.support.wire import ErrorCode, FrameType
 MAX_WINDOW = 2**31 - 1
 
 
-
 @pytest.fixture
 def peer() -> CorePeer:
     return greeted_peer()

@@ -17,7 +17,6 @@ from tests.support.wire import DEFAULT_WINDOW, ErrorCode, Setting
 MAX_WINDOW = 2**31 - 1
 
 
-
 @pytest.fixture
 def peer() -> CorePeer:
     return greeted_peer()

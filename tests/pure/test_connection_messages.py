@@ -75,13 +75,9 @@ def test_a_second_head_is_bad_trailers(peer: CorePeer) -> None:
     peer.is_well()
 
 
-@pytest.mark.parametrize(
-    "parts", [[b"abc"], [b"a", b"bc"], [b"abc", b""], [b"", b"abc"]]
-)
+@pytest.mark.parametrize("parts", [[b"abc"], [b"a", b"bc"], [b"abc", b""], [b"", b"abc"]])
 @pytest.mark.parametrize("trailers", [False, True])
-def test_a_content_length_that_is_kept(
-    peer: CorePeer, parts: list[bytes], trailers: bool
-) -> None:
+def test_a_content_length_that_is_kept(peer: CorePeer, parts: list[bytes], trailers: bool) -> None:
     peer.headers(1, extra=LENGTH_3, end_stream=False)
     for part in parts[:-1]:
         peer.data(1, part, pad=4)

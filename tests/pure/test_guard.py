@@ -67,9 +67,7 @@ def test_the_reserved_bit_of_a_stream_id_is_ignored() -> None:
     assert [frame.stream_id for frame in greeted().frames(raw, 0.0)] == [5]
 
 
-@given(
-    st.lists(st.binary(max_size=30), max_size=8), st.lists(st.integers(0, 300), max_size=10)
-)
+@given(st.lists(st.binary(max_size=30), max_size=8), st.lists(st.integers(0, 300), max_size=10))
 def test_frames_come_out_whole_wherever_the_bytes_are_cut(
     payloads: list[bytes], cuts: list[int]
 ) -> None:
@@ -78,9 +76,7 @@ def test_frames_come_out_whole_wherever_the_bytes_are_cut(
     marks = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     guard = make_guard()
     came = [
-        raw
-        for start, end in itertools.pairwise(marks)
-        for raw in pass_all(guard, data[start:end])
+        raw for start, end in itertools.pairwise(marks) for raw in pass_all(guard, data[start:end])
     ]
     assert came == sent
 

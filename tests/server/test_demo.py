@@ -227,9 +227,7 @@ def test_the_example_serves_the_demo_with_a_development_certificate(tmp_path: Pa
     assert "ERROR" not in example.log()
 
 
-def test_the_example_takes_a_certificate_from_the_environment(
-    certs: Certs, tmp_path: Path
-) -> None:
+def test_the_example_takes_a_certificate_from_the_environment(certs: Certs, tmp_path: Path) -> None:
     example = ExampleServer(
         tls=True,
         certs=certs,
