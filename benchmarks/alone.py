@@ -21,7 +21,7 @@ from .h2load import Load, check, requests_per_second
 from .processes import free_port, running
 from .relay import DELAY, relay
 from .report import Figure
-from .servers import Target, our_server
+from .servers import Target, gunicorn
 
 THREADS = 16
 _STREAMS = (1, 10, 100)
@@ -42,7 +42,7 @@ def scaling(certs: Certs, seconds: float, _: Path) -> Values:
     for connections in _CONNECTIONS:
         loads[f"{connections} connections, 1 stream"] = Load(connections, 1)
     rates = {}
-    with our_server(certs, THREADS) as server:
+    with gunicorn(certs, THREADS) as server:
         for name, load in loads.items():
             rates[name] = requests_per_second(server.url, load, seconds)
     return {Figure("GET of 13 bytes, as it scales", "req/s"): rates}
@@ -52,7 +52,7 @@ def workers(certs: Certs, seconds: float, _: Path) -> Values:
     """Small requests, by the number of worker processes."""
     rates = {}
     for count in (1, 2):
-        with our_server(certs, THREADS, workers=count) as server:
+        with gunicorn(certs, THREADS, workers=count) as server:
             rate = requests_per_second(server.url, Load(10, 10), seconds)
         rates[f"{count} worker{'s' if count > 1 else ''}"] = rate
     return {
@@ -62,7 +62,7 @@ def workers(certs: Certs, seconds: float, _: Path) -> Values:
 
 def memory(certs: Certs, seconds: float, directory: Path) -> Values:
     """What an idle connection over TLS costs, here after a request, and where nothing is done."""
-    with our_server(certs, THREADS) as server, contextlib.ExitStack() as stack:
+    with gunicorn(certs, THREADS) as server, contextlib.ExitStack() as stack:
         stack.enter_context(RawClient(server).greet()).request(path="/hello")
         before = server.rss()
         for _ in range(_IDLE_CONNECTIONS):
@@ -96,7 +96,7 @@ def memory(certs: Certs, seconds: float, directory: Path) -> Values:
 
 def long_path(certs: Certs, _: float, __: Path) -> Values:
     """An upload to a server that is far away, by HTTP/2 and by HTTP/1.1."""
-    with our_server(certs, THREADS) as server:
+    with gunicorn(certs, THREADS) as server:
         times = {
             name: asyncio.run(_upload(server.port, certs, http2=http2))
             for name, http2 in (("HTTP/2", True), ("HTTP/1.1", False))
@@ -129,7 +129,7 @@ async def _upload(port: int, certs: Certs, *, http2: bool) -> float:
 
 def endurance(certs: Certs, _: float, __: Path) -> Values:
     """The worker's CPU time for a request, at first and after a million on the same connections."""
-    with our_server(certs, THREADS) as server:
+    with gunicorn(certs, THREADS) as server:
         command = Load(10, 10).command(server.url, "-n", str(_ENDURANCE_REQUESTS))
         pid = server.worker_pid
         marks = [_cpu_seconds(pid)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.certs import Certs
 
-from .servers import Target, our_server
+from .servers import Target, gunicorn
 from .workloads import Workload
 
 _RATE = 200
@@ -24,7 +24,7 @@ def profile(workload: Workload, seconds: float, certs: Certs, output: Path) -> N
     """
     with (
         tempfile.TemporaryDirectory() as directory,
-        our_server(certs, workload.threads) as server,
+        gunicorn(certs, workload.threads) as server,
     ):
         command = [str(Path(sys.executable).with_name("py-spy")), "record"]
         command += ["--pid", str(server.worker_pid), "--rate", str(_RATE), "--threads"]

@@ -29,12 +29,6 @@ APPLICATION = "benchmarks.apps:app"
 OURS = "gunicorn_h2"
 BARE = "bare h2 loop"
 
-#: `Server` always names a file for it on the command line, which nothing but a hook overrules.
-NO_ACCESS_LOG = """
-def on_starting(server):
-    server.cfg.set("accesslog", None)
-"""
-
 
 @dataclass(frozen=True)
 class Target:
@@ -84,22 +78,32 @@ class Contestant:
         return modules + [each for each in self.commands if shutil.which(each) is None]
 
 
-def our_server(certs: Certs, threads: int, *, tls: bool = True, workers: int = 1) -> Server:
-    """Ours, to be started by ``with``."""
+def gunicorn(
+    certs: Certs | None,
+    threads: int,
+    *,
+    worker_class: str = "gunicorn_h2.H2Worker",
+    tls: bool = True,
+    workers: int = 1,
+    args: Sequence[str] = (),
+) -> Server:
+    """Gunicorn with one of its worker classes, by default ours, to be started by ``with``."""
     return Server(
         APPLICATION,
+        worker_class=worker_class,
         tls=tls,
         certs=certs,
         threads=threads,
         workers=workers,
         graceful_timeout=1,
-        conf=NO_ACCESS_LOG,
+        access_logged=False,
+        args=args,
     )
 
 
 @contextmanager
 def _ours(certs: Certs, threads: int, _: Path) -> Iterator[Target]:
-    with our_server(certs, threads) as server:
+    with gunicorn(certs, threads) as server:
         yield Target(server.port, certs)
 
 
@@ -108,16 +112,8 @@ def _gunicorn(worker_class: str) -> Start:
 
     @contextmanager
     def start(certs: Certs, threads: int, _: Path) -> Iterator[Target]:
-        with Server(
-            APPLICATION,
-            worker_class=worker_class,
-            tls=True,
-            certs=certs,
-            threads=threads,
-            graceful_timeout=1,
-            conf=NO_ACCESS_LOG,
-            args=["--http-protocols", "h2,h1"],
-        ) as server:
+        args = ["--http-protocols", "h2,h1"]
+        with gunicorn(certs, threads, worker_class=worker_class, args=args) as server:
             yield Target(server.port, certs)
 
     return start
@@ -163,14 +159,8 @@ def _pyvoy(certs: Certs, threads: int, directory: Path) -> Iterator[Target]:
 @contextmanager
 def _upstream(threads: int) -> Iterator[int]:
     """Gunicorn as it is mostly run behind a proxy; its port."""
-    with Server(
-        APPLICATION,
-        worker_class="gthread",
-        threads=threads,
-        graceful_timeout=1,
-        conf=NO_ACCESS_LOG,
-        args=["--keep-alive", "60"],
-    ) as server:
+    args = ["--keep-alive", "60"]
+    with gunicorn(None, threads, worker_class="gthread", tls=False, args=args) as server:
         yield server.port
 
 

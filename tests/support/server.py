@@ -73,6 +73,7 @@ class Server:
     :param bind: one address or several; ``unix:`` alone is a path made up here.
     :param threads: left to Gunicorn's default when None.
     :param python: arguments for the interpreter, before ``-m gunicorn``.
+    :param access_logged: whether there is an access log.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Server:
         threads: int | None = None,
         graceful_timeout: int = 5,
         python: Sequence[str] = (),
+        access_logged: bool = True,
     ) -> None:
         if tls and certs is None:
             raise ValueError("a TLS server needs certs")
@@ -105,6 +107,7 @@ class Server:
         self.threads = threads
         self.graceful_timeout = graceful_timeout
         self.python = list(python)
+        self.access_logged = access_logged
         #: Every address it listens on, in the order of `bind`.
         self.addresses: list[Address] = []
         #: True when TERM was not enough to end it.
@@ -293,7 +296,8 @@ class Server:
         command += ["-c", str(directory / "gunicorn.conf.py"), "-k", self.worker_class]
         command += ["--workers", str(self.workers)]
         command += ["--graceful-timeout", str(self.graceful_timeout)]
-        command += ["--access-logfile", str(directory / "access.log")]
+        if self.access_logged:
+            command += ["--access-logfile", str(directory / "access.log")]
         if self.threads is not None:
             command += ["--threads", str(self.threads)]
         for bind in self.binds:
