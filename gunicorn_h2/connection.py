@@ -437,14 +437,14 @@ class Connection:
 
     # -- bytes for the transport ----------------------------------------------
 
-    def bytes_to_send(self, room: int, now: float) -> bytes:
+    def bytes_to_send(self, room: int, now: float) -> bytearray:
         """Everything that must go, and as much of the responses as ``room`` bytes hold.
 
         Urgency is decided here, as late as possible: pass only the room that the
         transport has.
         """
         if self._released:
-            return b""
+            return bytearray()
         if not self.failed:
             self.responses.fill(room, now)
         return self._h2.take()

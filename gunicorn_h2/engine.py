@@ -3,8 +3,8 @@
 Pure, called on the loop thread. h2 keeps the state machines and the windows (RFC
 9113 sections 5 and 6). In here is what makes it fit: what it is told of our
 SETTINGS, a decoder that leaves header fields to us, bounds on what it remembers,
-frames that we write among its own, and the one place where its exceptions become
-ours.
+the frames of responses written at once where h2 would build objects of them, and
+the one place where its exceptions become ours.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ from h2.connection import H2Connection
 from h2.events import Event, SettingsAcknowledged
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from h2.stream import StreamInputs
 from hyperframe.frame import SettingsFrame
 
-from .fields import FieldDecoder
-from .frames import HEADER_LENGTH, ConnectionFault
+from .compression import FieldDecoder, FieldEncoder
+from .frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADER_LENGTH,
+    HEADERS,
+    ConnectionFault,
+    frame_header,
+)
 from .settings import Settings as WorkerSettings
+from .stream import Field
 
 #: What h2 assumes of a peer until its SETTINGS say otherwise (RFC 9113 section 6.5.2).
 _DEFAULT_WINDOW = 65_535
@@ -46,8 +57,7 @@ class Engine(H2Connection):
                 normalize_outbound_headers=False,
             )
         )
-        #: Frames to send that h2 has let go of.
-        self._outgoing = bytearray()
+        self.encoder = FieldEncoder()
         self.fields = FieldDecoder()
         self.decoder = self.fields
         self._greet(settings)
@@ -97,7 +107,7 @@ class Engine(H2Connection):
         except ProtocolError as error:
             # The last that h2 has queued is a GOAWAY. Ours will say the same, but
             # counts the streams as we see them.
-            self._outgoing += self.data_to_send()[:-_GOAWAY_LENGTH]
+            del self._data_to_send[-_GOAWAY_LENGTH:]
             raise ConnectionFault(error.error_code, type(error).__name__) from error
 
     def feed_unanswered(self, raw: bytes) -> None:
@@ -107,7 +117,7 @@ class Engine(H2Connection):
         answers with is held back: the peer could not know yet (RFC 9113 section 5.1).
         """
         self.feed(raw)
-        self._outgoing += self.data_to_send()[:-_RST_STREAM_LENGTH]
+        del self._data_to_send[-_RST_STREAM_LENGTH:]
 
     def feed_settings(self, raw: bytes, smallest_table_size: int | None) -> list[Event]:
         """Show h2 a SETTINGS frame, and mend what hpack makes of a table size in it.
@@ -165,14 +175,43 @@ class Engine(H2Connection):
 
     # -- out --------------------------------------------------------------------
 
-    def write(self, frame: bytes) -> None:
-        """Queue a frame that h2 need not know of, after those it has queued."""
-        self._outgoing += self.data_to_send()
-        self._outgoing += frame
+    def write_fields(
+        self, stream_id: int, fields: list[Field], *, informational: bool = False, ends: bool
+    ) -> None:
+        """Send a header block: 1xx, a response's head, or its trailers, which end the stream."""
+        state_machine = self.streams[stream_id].state_machine
+        state_machine.process_input(
+            StreamInputs.SEND_INFORMATIONAL_HEADERS if informational else StreamInputs.SEND_HEADERS
+        )
+        if ends:
+            state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        block = self.encoder.encode(fields)
+        frame_type, flags = HEADERS, END_STREAM if ends else 0
+        size = self.max_outbound_frame_size
+        while len(block) > size:
+            self.write(frame_header(size, frame_type, flags, stream_id) + block[:size])
+            block = block[size:]
+            frame_type, flags = CONTINUATION, 0
+        flags |= END_HEADERS
+        self.write(frame_header(len(block), frame_type, flags, stream_id) + block)
 
-    def take(self) -> bytes:
+    def write_data(self, stream_id: int, data: bytes | memoryview, *, ends: bool) -> None:
+        """Send DATA, no more than windows and frame size allow (the caller has asked)."""
+        stream = self.streams[stream_id]
+        stream.state_machine.process_input(StreamInputs.SEND_DATA)
+        if ends:
+            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        size = len(data)
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        self.write(frame_header(size, DATA, END_STREAM if ends else 0, stream_id))
+        self.write(data)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Queue bytes of frames, after those of h2."""
+        self._data_to_send += data
+
+    def take(self) -> bytearray:
         """All that is to be sent."""
-        self._outgoing += self.data_to_send()
-        taken = bytes(self._outgoing)
-        self._outgoing.clear()
+        taken, self._data_to_send = self._data_to_send, bytearray()
         return taken

@@ -1,21 +1,15 @@
-"""Header blocks: decoded by hpack, checked against RFC 9113 section 8, turned into a request head.
+"""Fields of a header block, checked against RFC 9113 section 8 and turned into a request head.
 
 Pure, called on the loop thread. h2 makes a malformed request an error of the
 connection; here it costs the sender its stream only, so this module does that
-part of h2's work: h2 sees that a header block came, not what is in it. Nothing
-in here decides policy (what a path may look like, which names are trusted):
-that is Gunicorn's, in environ.py.
+part of h2's work. Nothing in here decides policy (what a path may look like,
+which names are trusted): that is Gunicorn's, in environ.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
-
-from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
-from hpack import Decoder, HeaderTuple, HPACKError
 
 from .stream import Field
 
@@ -32,12 +26,6 @@ _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b"
 _FORBIDDEN_IN_TRAILERS = frozenset(
     (b"host", b"content-length", b"trailer", b"authorization", b"te")
 )
-#: RFC 7541 section 4.2: a block may begin with two size updates, no more.
-_MAX_SIZE_UPDATES = 2
-#: A block that fits into the smallest frame is decoded whatever is in it, a larger one
-#: up to so many representations: each costs microseconds of the loop, and a byte is enough.
-_ALWAYS_DECODED = 16_384
-_MAX_REPRESENTATIONS = 4_096
 #: RFC 9113 section 6.5.2: what a field costs beyond its characters.
 _FIELD_OVERHEAD = 32
 
@@ -60,98 +48,6 @@ class RequestHead(NamedTuple):
     priority: bytes
     #: The field list passed a limit (`max_header_list_size`, `max_header_fields`).
     too_large: bool
-
-
-class CompressionFault(ProtocolError):
-    """The header block cannot be decoded; HPACK state is lost, and the connection with it."""
-
-    error_code = ErrorCodes.COMPRESSION_ERROR
-
-
-class TooManyFields(ProtocolError):
-    """Decoding the header block would take too long; without it, HPACK state is lost."""
-
-    error_code = ErrorCodes.ENHANCE_YOUR_CALM
-
-
-class FieldDecoder(Decoder):
-    """hpack's decoder, bounded, which keeps what it decoded from h2.
-
-    h2 is given an empty list: whether a block is malformed is for
-    `request_head` and `trailer_fields` to say, stream by stream. Owned by L.
-    """
-
-    def __init__(self) -> None:
-        # The guard bounds the block's compressed size, `_is_dense` the time it takes, and
-        # decoded fields that come from the table share its memory. What remains to be bounded
-        # (the sum a request may carry) can be checked once the block is whole:
-        # stopping half-way would lose the table, and with it the connection.
-        super().__init__(max_header_list_size=2**31)
-        self._decoded: list[Field] = []
-
-    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
-        """Decode ``data`` and keep the fields for `take`; h2 gets none of them."""
-        if _leading_size_updates(data) > _MAX_SIZE_UPDATES:
-            raise CompressionFault("too many table size updates")
-        if len(data) > _ALWAYS_DECODED and _is_dense(data):
-            raise TooManyFields("too many representations")
-        try:
-            self._decoded = [(name, value) for name, value in super().decode(data, raw=True)]
-        except (HPACKError, IndexError, ValueError) as error:
-            raise CompressionFault(f"header block: {type(error).__name__}") from error
-        return []
-
-    def take(self) -> list[Field]:
-        """The fields of the block decoded last."""
-        decoded, self._decoded = self._decoded, []
-        return decoded
-
-
-def _leading_size_updates(block: bytes) -> int:
-    count = position = 0
-    while position < len(block) and block[position] & 0xE0 == 0x20:
-        count += 1
-        _, position = _integer(block, position, 0x1F)
-    return count
-
-
-def _is_dense(block: bytes) -> bool:
-    """Whether the block holds more than `_MAX_REPRESENTATIONS` (RFC 7541 section 6).
-
-    They are counted without being decoded, and only as far as that.
-    """
-    count = position = 0
-    while position < len(block) and count <= _MAX_REPRESENTATIONS:
-        count += 1
-        first = block[position]
-        indexed, updates_size = first & 0x80, first & 0xE0 == 0x20
-        mask = 0x7F if indexed else 0x3F if first & 0x40 else 0x1F if updates_size else 0x0F
-        index, position = _integer(block, position, mask)
-        for _ in range(0 if indexed or updates_size else 1 if index else 2):
-            if position < len(block):
-                length, position = _integer(block, position, 0x7F)
-                position += length
-    return count > _MAX_REPRESENTATIONS
-
-
-def _integer(block: bytes, position: int, mask: int) -> tuple[int, int]:
-    """The integer at ``position`` (RFC 7541 section 5.1), and where it ends.
-
-    :raises CompressionFault: its end is beyond the block's, or it is larger than any.
-    """
-    value = block[position] & mask
-    position += 1
-    if value == mask:
-        for shift in range(0, 35, 7):
-            if position >= len(block):
-                break
-            byte = block[position]
-            position += 1
-            value += (byte & 0x7F) << shift
-            if not byte & 0x80:
-                return value, position
-        raise CompressionFault("integer without an end")
-    return value, position
 
 
 def request_head(fields: list[Field], max_list_size: int, max_fields: int) -> RequestHead:

@@ -1,7 +1,7 @@
 """Frames as bytes: names for what RFC 9113 numbers, the few rewrites made before h2 reads,
 and the reading of those that h2 does not get to see.
 
-Pure, called on the loop thread. Frames that we write come from hyperframe.
+Pure, called on the loop thread.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PADDED = 0x8
 PRIORITY_FLAG = 0x20
 
 HEADER_LENGTH = 9
+_HEADER = struct.Struct(">HBBBL")
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -78,6 +79,11 @@ class Frame(NamedTuple):
         return self.raw[HEADER_LENGTH:]
 
 
+def frame_header(length: int, frame_type: int, flags: int, stream_id: int) -> bytes:
+    """The nine bytes before a payload of ``length`` bytes (RFC 9113 section 4.1)."""
+    return _HEADER.pack(length >> 8, length & 0xFF, frame_type, flags, stream_id)
+
+
 def without_priority(frame: Frame) -> bytes:
     """A HEADERS frame without its priority, which RFC 9113 section 5.3.2 deprecates."""
     payload = frame.payload
@@ -85,12 +91,8 @@ def without_priority(frame: Frame) -> bytes:
     if len(payload) < start + 5:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short HEADERS")
     rest = payload[:start] + payload[start + 5 :]
-    return (
-        len(rest).to_bytes(3, "big")
-        + bytes((frame.type, frame.flags & ~PRIORITY_FLAG))
-        + frame.stream_id.to_bytes(4, "big")
-        + rest
-    )
+    flags = frame.flags & ~PRIORITY_FLAG
+    return frame_header(len(rest), frame.type, flags, frame.stream_id) + rest
 
 
 def with_end_stream(raw: bytes) -> bytes:

@@ -133,7 +133,7 @@ class Link(asyncio.Protocol):
         mark = self.server.settings.transport_high_water_mark
         return max(0, mark - self._transport.get_write_buffer_size())
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Write; a peer that makes us answer without ever reading is cut off."""
         if self._transport.is_closing():
             return

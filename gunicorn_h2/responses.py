@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from h2.connection import H2Connection
-
+from .engine import Engine
 from .frames import HEADER_LENGTH
 from .scheduler import Scheduler
 from .stream import Field, Stream
@@ -29,7 +28,7 @@ class Responses:
 
     def __init__(
         self,
-        h2: H2Connection,
+        h2: Engine,
         sent: Callable[[Stream, int], None],
         completed: Callable[[Stream, float], None],
     ) -> None:
@@ -115,13 +114,13 @@ class Responses:
         h2 = self._h2
         used = 0
         for fields in stream.informational:
-            h2.send_headers(stream.id, fields)
+            h2.write_fields(stream.id, fields, informational=True, ends=False)
             used += HEADER_LENGTH
         stream.informational.clear()
         ends = stream.response_ended
         if stream.head is not None:
             bare = ends and not (stream.queued or stream.trailers or stream.failed)
-            h2.send_headers(stream.id, stream.head, end_stream=bare)
+            h2.write_fields(stream.id, stream.head, ends=bare)
             stream.head = None
             stream.head_sent = True
             used += HEADER_LENGTH
@@ -138,7 +137,7 @@ class Responses:
             size = min(window, room, h2.max_outbound_frame_size, _MAX_DATA_FRAME)
             data = _take(stream, size)
             last = ends and not (stream.queued or stream.trailers or stream.failed)
-            h2.send_data(stream.id, data, end_stream=last)
+            h2.write_data(stream.id, data, ends=last)
             stream.last_progress = now
             self._sent(stream, len(data))
             used += len(data)
@@ -151,23 +150,24 @@ class Responses:
             return used
         if ends:
             if stream.trailers:
-                h2.send_headers(stream.id, stream.trailers, end_stream=True)
+                h2.write_fields(stream.id, stream.trailers, ends=True)
             elif not stream.failed:
-                h2.end_stream(stream.id)
+                h2.write_data(stream.id, b"", ends=True)
             self._completed(stream, now)
             return used + HEADER_LENGTH
         self._scheduler.remove(stream)
         return used
 
 
-def _take(stream: Stream, size: int) -> bytes:
+def _take(stream: Stream, size: int) -> bytes | memoryview:
     """Take the next ``size`` bytes, at most, off the outbox; small parts are joined."""
     outbox = stream.outbox
     first = outbox[0]
+    data: bytes | memoryview
     if len(first) > size:
         view = memoryview(first)
         outbox[0] = view[size:]
-        data = bytes(view[:size])
+        data = view[:size]
     else:
         outbox.popleft()
         if len(first) < size and outbox:
@@ -178,6 +178,6 @@ def _take(stream: Stream, size: int) -> bytes:
                 parts.append(outbox.popleft())
             data = b"".join(parts)
         else:
-            data = bytes(first)
+            data = first
     stream.queued -= len(data)
     return data

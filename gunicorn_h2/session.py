@@ -51,7 +51,7 @@ class Link(Protocol):
     def room(self) -> int:
         """Bytes that may be written now."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Write, whatever the room; a peer that never reads is cut off in the end."""
 
     def pause_reading(self) -> None:

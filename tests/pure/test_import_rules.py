@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 # like any other. A new module must find its place here.
 LAYERS = (
     ("settings", "limits", "stream", "frames", "acceptor"),
-    ("sources", "fields", "guard", "scheduler"),
+    ("sources", "compression", "fields", "guard", "scheduler"),
     ("responses", "engine"),
     ("connection",),
     ("environ",),
@@ -36,7 +36,7 @@ LAYERS = (
 APART = ("demo", "devcert")
 
 PURE = (
-    *("frames", "guard", "fields", "stream", "scheduler", "limits"),
+    *("frames", "guard", "compression", "fields", "stream", "scheduler", "limits"),
     *("responses", "engine", "connection", "environ"),
 )
 IMPURE_IMPORTS = {"asyncio", "threading", "socket", "ssl", "time"}
