@@ -35,6 +35,7 @@ CORE = (
     "frames",
     "guard",
     "limits",
+    "requests",
     "responses",
     "scheduler",
     "stream",

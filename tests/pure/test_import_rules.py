@@ -20,7 +20,9 @@ SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 LAYERS = (
     ("settings", "limits", "stream", "frames", "acceptor"),
     ("sources", "compression", "fields", "guard", "scheduler"),
-    ("responses", "engine"),
+    ("engine",),
+    ("responses",),
+    ("requests",),
     ("connection",),
     ("environ",),
     ("handoff", "pool"),
@@ -37,7 +39,7 @@ APART = ("demo", "devcert")
 
 PURE = (
     *("frames", "guard", "compression", "fields", "stream", "scheduler", "limits"),
-    *("responses", "engine", "connection", "environ"),
+    *("requests", "responses", "engine", "connection", "environ"),
 )
 IMPURE_IMPORTS = {"asyncio", "threading", "socket", "ssl", "time"}
 

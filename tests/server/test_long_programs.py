@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gunicorn_h2.connection import Connection
+from gunicorn_h2.requests import Requests
 from gunicorn_h2.responses import Responses
 from gunicorn_h2.scheduler import Scheduler
 from tests.conftest import Serve
@@ -58,8 +58,8 @@ def test_fuzz_runs_and_tells_what_it_did(tmp_path: Path, driver: str) -> None:
 SABOTAGE = """
 import sys
 from pathlib import Path
-from gunicorn_h2.connection import Connection
-Connection.credit = lambda self, stream, count: None
+from gunicorn_h2.requests import Requests
+Requests.credit = lambda self, stream, count: None
 from tests.long import fuzz, fuzz_driver
 """
 
@@ -94,19 +94,19 @@ def test_a_finding_is_saved_and_runs_again(tmp_path: Path) -> None:
 
 
 def no_credit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "credit", lambda self, stream, count: None)
+    patch.setattr(Requests, "credit", lambda self, stream, count: None)
 
 
 def no_abort(patch: pytest.MonkeyPatch) -> None:
     """A stream that the peer resets is forgotten, and nobody hears of it."""
-    told = Connection._receive_reset
+    told = Requests.receive_reset
 
-    def silent(self: Connection, frame: object, now: float) -> None:
+    def silent(self: Requests, frame: object, now: float) -> None:
         with patch.context() as deaf:
             deaf.setattr(self._handler, "stream_aborted", lambda stream: None)
             told(self, frame, now)  # type: ignore[arg-type]
 
-    patch.setattr(Connection, "_receive_reset", silent)
+    patch.setattr(Requests, "receive_reset", silent)
 
 
 def no_wake_up(patch: pytest.MonkeyPatch) -> None:
@@ -122,9 +122,9 @@ def no_room(patch: pytest.MonkeyPatch) -> None:
 
 def no_limit(patch: pytest.MonkeyPatch) -> None:
     """More streams than were agreed upon, as long as they are few."""
-    start = Connection._start_request
+    start = Requests._start
 
-    def generous(self: Connection, *arguments: object) -> None:
+    def generous(self: Requests, *arguments: object) -> None:
         streams, self.streams = self.streams, {}
         try:
             start(self, *arguments)  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def no_limit(patch: pytest.MonkeyPatch) -> None:
             streams.update(self.streams)
             self.streams = streams
 
-    patch.setattr(Connection, "_start_request", generous)
+    patch.setattr(Requests, "_start", generous)
 
 
 def an_exception(patch: pytest.MonkeyPatch) -> None:
