@@ -1,5 +1,5 @@
-"""Frames as bytes: names for what RFC 9113 numbers, the few rewrites made before h2 reads,
-and the reading of those that h2 does not get to see.
+"""Frames as bytes: names for what RFC 9113 numbers, and the reading of what h2 does not get
+to see, or not as it came.
 
 Pure, called on the loop thread.
 """
@@ -34,7 +34,9 @@ PADDED = 0x8
 PRIORITY_FLAG = 0x20
 
 HEADER_LENGTH = 9
-_HEADER = struct.Struct(">HBBBL")
+_PRIORITY_LENGTH = 5
+#: Length (in two parts), type, flags, stream.
+HEADER = struct.Struct(">BHBBL")
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -67,37 +69,44 @@ class ConnectionFault(Exception):
 
 
 class Frame(NamedTuple):
-    """One whole frame: its header's fields and its bytes, header included."""
+    """One whole frame."""
 
     type: int
     flags: int
     stream_id: int
-    raw: bytes
+    payload: bytes
 
     @property
-    def payload(self) -> bytes:
-        return self.raw[HEADER_LENGTH:]
+    def raw(self) -> bytes:
+        """Its bytes, but for what is reserved in them."""
+        return frame_header(len(self.payload), self.type, self.flags, self.stream_id) + self.payload
 
 
 def frame_header(length: int, frame_type: int, flags: int, stream_id: int) -> bytes:
     """The nine bytes before a payload of ``length`` bytes (RFC 9113 section 4.1)."""
-    return _HEADER.pack(length >> 8, length & 0xFF, frame_type, flags, stream_id)
+    return HEADER.pack(length >> 16, length & 0xFFFF, frame_type, flags, stream_id)
 
 
-def without_priority(frame: Frame) -> bytes:
-    """A HEADERS frame without its priority, which RFC 9113 section 5.3.2 deprecates."""
+def unpadded(frame: Frame) -> bytes:
+    """The payload of a DATA or HEADERS frame without its padding (RFC 9113 section 6.1)."""
     payload = frame.payload
-    start = 1 if frame.flags & PADDED else 0
-    if len(payload) < start + 5:
+    if not frame.flags & PADDED:
+        return payload
+    if not payload:
+        raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "padded frame without a length")
+    if payload[0] >= len(payload):
+        raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "more padding than payload")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def block_fragment(frame: Frame) -> bytes:
+    """What a HEADERS frame has of its block; its priority is deprecated (section 5.3.2)."""
+    fragment = unpadded(frame)
+    if not frame.flags & PRIORITY_FLAG:
+        return fragment
+    if len(fragment) < _PRIORITY_LENGTH:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "short HEADERS")
-    rest = payload[:start] + payload[start + 5 :]
-    flags = frame.flags & ~PRIORITY_FLAG
-    return frame_header(len(rest), frame.type, flags, frame.stream_id) + rest
-
-
-def with_end_stream(raw: bytes) -> bytes:
-    """A HEADERS frame that ends its stream."""
-    return raw[:4] + bytes((raw[4] | END_STREAM,)) + raw[5:]
+    return fragment[_PRIORITY_LENGTH:]
 
 
 def known_settings(frame: Frame) -> bytes:
@@ -141,14 +150,16 @@ def window_update(frame: Frame) -> tuple[int, bytes]:
     if len(frame.payload) != 4:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
     increment = int.from_bytes(frame.payload, "big") & 0x7FFFFFFF
-    return increment, frame.raw[:HEADER_LENGTH] + increment.to_bytes(4, "big")
+    return increment, frame_header(
+        4, frame.type, frame.flags, frame.stream_id
+    ) + increment.to_bytes(4, "big")
 
 
 def priority_error(frame: Frame) -> ErrorCodes | None:
     """What is wrong with a PRIORITY frame, as an error of its stream."""
     if not frame.stream_id:
         raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PRIORITY on stream 0")
-    if len(frame.payload) != 5:
+    if len(frame.payload) != _PRIORITY_LENGTH:
         return ErrorCodes.FRAME_SIZE_ERROR
     depends_on = int.from_bytes(frame.payload[:4], "big") & 0x7FFFFFFF
     return ErrorCodes.PROTOCOL_ERROR if depends_on == frame.stream_id else None

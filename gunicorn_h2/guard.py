@@ -18,6 +18,7 @@ from .frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    HEADER,
     HEADER_LENGTH,
     HEADERS,
     PADDED,
@@ -45,12 +46,13 @@ class Guard:
     __slots__ = (
         "_block_size",
         "_block_stream",
-        "_buffer",
         "_continuations",
         "_control",
         "_empty_data",
         "_max_block_size",
         "_max_frame_size",
+        "_needed",
+        "_rest",
         "_settings_seen",
         "block_started",
     )
@@ -66,7 +68,9 @@ class Guard:
         self._max_block_size = max_block_size
         self._control = control
         self._empty_data = empty_data
-        self._buffer = bytearray()
+        #: The beginning of a frame, and how many bytes it takes to go on with it.
+        self._rest = bytearray()
+        self._needed = HEADER_LENGTH
         self._settings_seen = False
         #: The stream whose header block is not complete yet, or 0.
         self._block_stream = 0
@@ -81,25 +85,31 @@ class Guard:
         :raises ConnectionFault: the connection must end; what was yielded
             before stands.
         """
-        buffer = self._buffer
-        buffer += data
-        position, end = 0, len(buffer)
+        rest = self._rest
+        if rest:
+            rest += data
+            if len(rest) < self._needed:
+                return
+            data = bytes(rest)
+            rest.clear()
+        position, end = 0, len(data)
+        self._needed = HEADER_LENGTH
         while end - position >= HEADER_LENGTH:
-            length = int.from_bytes(buffer[position : position + 3], "big")
-            frame_type = buffer[position + 3]
-            flags = buffer[position + 4]
-            stream_id = int.from_bytes(buffer[position + 5 : position + 9], "big") & 0x7FFFFFFF
+            high, low, frame_type, flags, stream_id = HEADER.unpack_from(data, position)
+            length = high << 16 | low
+            stream_id &= 0x7FFFFFFF
             self._check_header(length, frame_type, flags, stream_id)
             following = position + HEADER_LENGTH + length
             if following > end:
+                self._needed = following - position
                 if frame_type == HEADERS and self.block_started is None:
                     self.block_started = now
                 break
-            frame = Frame(frame_type, flags, stream_id, bytes(buffer[position:following]))
+            frame = Frame(frame_type, flags, stream_id, data[position + HEADER_LENGTH : following])
             self._account(frame, length, now)
             position = following
             yield frame
-        del buffer[:position]
+        rest += data[position:]
 
     def _check_header(self, length: int, frame_type: int, flags: int, stream_id: int) -> None:
         """Refuse a frame by its header alone (RFC 9113 sections 3.4, 4.2, 6.10)."""
@@ -123,6 +133,8 @@ class Guard:
             raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
         elif frame_type == HEADERS and length > self._max_block_size:
             raise ConnectionFault(ErrorCodes.ENHANCE_YOUR_CALM, "header block too large")
+        elif not stream_id and frame_type in (DATA, HEADERS):
+            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "DATA or HEADERS on no stream")
 
     def _account(self, frame: Frame, length: int, now: float) -> None:
         """Follow header blocks and charge the budgets for a whole frame."""
@@ -140,7 +152,7 @@ class Guard:
                 self._block_size += length
                 self._continuations += 1
         elif frame_type == DATA:
-            padding = frame.raw[HEADER_LENGTH] + 1 if frame.flags & PADDED and length else 0
+            padding = frame.payload[0] + 1 if frame.flags & PADDED and length else 0
             empty = length <= padding and not frame.flags & END_STREAM
             if empty and not self._empty_data.spend(now):
                 raise ConnectionFault(ErrorCodes.ENHANCE_YOUR_CALM, "flood of empty DATA")

@@ -12,12 +12,12 @@ from collections import deque
 from typing import Protocol
 
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.events import RequestReceived, StreamReset, TrailersReceived
 
 from . import frames
 from .engine import Engine
 from .fields import MalformedFields, RequestHead, request_head, trailer_fields
-from .frames import ConnectionFault, Frame, with_end_stream, without_priority
+from .frames import ConnectionFault, Frame, block_fragment, unpadded
 from .limits import Budget
 from .responses import Responses
 from .scheduler import parse_priority
@@ -52,6 +52,8 @@ class Requests:
     """
 
     __slots__ = (
+        "_block",
+        "_block_ends",
         "_failed",
         "_h2",
         "_handler",
@@ -61,7 +63,6 @@ class Requests:
         "_resets",
         "_responses",
         "_settings",
-        "_trailers_go_on",
         "streams",
     )
 
@@ -82,9 +83,9 @@ class Requests:
         self._resets = Budget(settings.max_resets, settings.flood_interval, now)
         #: Streams that we reset lately: their peer may not know yet.
         self._reset_lately: deque[int] = deque(maxlen=_RESETS_REMEMBERED)
-        #: The header block now being received goes on where only trailers may come,
-        #: but without END_STREAM.
-        self._trailers_go_on = False
+        #: The header block now being received, and whether it ends its stream.
+        self._block = b""
+        self._block_ends = False
         #: A GOAWAY has been sent, other than for a fault.
         self._leaving = False
         #: Ids above this one are refused: the last GOAWAY named it.
@@ -96,34 +97,32 @@ class Requests:
 
     def receive_headers(self, frame: Frame, now: float) -> None:
         """A HEADERS or CONTINUATION frame."""
-        raw = frame.raw
         if frame.type == frames.HEADERS:
-            if frame.flags & frames.PRIORITY_FLAG:
-                raw = without_priority(frame)
-            self._trailers_go_on = (
-                frame.stream_id in self.streams and not frame.flags & frames.END_STREAM
-            )
-            if self._trailers_go_on:
-                # RFC 9113 section 8.1: an error of the stream. h2 takes the connection,
-                # unless it sees the flag.
-                raw = with_end_stream(raw)
-        if not frame.flags & frames.END_HEADERS:
-            self._h2.feed(raw)
-            return
-        if self._is_gone(frame.stream_id):
-            self._discard(raw, frame.stream_id, now)
-            self._h2.fields.take()
-            return
-        events = self._h2.feed(raw)
+            self._block = block_fragment(frame)
+            self._block_ends = bool(frame.flags & frames.END_STREAM)
+        else:
+            self._block += frame.payload
+        if frame.flags & frames.END_HEADERS:
+            block, self._block = self._block, b""
+            self._receive_block(frame.stream_id, block, self._block_ends, now)
+
+    def _receive_block(self, stream_id: int, block: bytes, ends: bool, now: float) -> None:
+        gone = self._is_gone(stream_id)
+        stream = self.streams.get(stream_id)
+        # RFC 9113 section 8.1: trailers that do not end the stream are an error of the
+        # stream. h2 takes the connection, unless it sees that they do.
+        events = self._h2.feed_headers(stream_id, block, ends or stream is not None)
         fields = self._h2.fields.take()
-        ended = any(isinstance(event, StreamEnded) for event in events)
+        if gone:
+            self._discarded(stream_id, now)
+            return
         for event in events:
             if isinstance(event, RequestReceived):
-                self._start(frame.stream_id, fields, ended, now)
-            elif isinstance(event, TrailersReceived):
-                self._end_with_trailers(frame.stream_id, fields, now)
+                self._start(stream_id, fields, ends, now)
+            elif isinstance(event, TrailersReceived) and stream is not None:
+                self._end_with_trailers(stream, fields, ends, now)
             elif isinstance(event, StreamReset):
-                self.reset_by_h2(frame.stream_id, now)
+                self.reset_by_h2(stream_id, now)
 
     def _start(self, stream_id: int, fields: list[Field], ended: bool, now: float) -> None:
         settings = self._settings
@@ -148,11 +147,12 @@ class Requests:
         if ended and stream_id in self.streams:
             self._handler.body_ended(stream, [])
 
-    def _end_with_trailers(self, stream_id: int, fields: list[Field], now: float) -> None:
-        stream = self.streams[stream_id]
+    def _end_with_trailers(
+        self, stream: Stream, fields: list[Field], ends: bool, now: float
+    ) -> None:
         settings = self._settings
         try:
-            if self._trailers_go_on:
+            if not ends:
                 raise MalformedFields("trailers without END_STREAM")
             trailers = trailer_fields(
                 fields, settings.max_header_list_size, settings.max_header_fields
@@ -166,28 +166,34 @@ class Requests:
 
     def receive_data(self, frame: Frame, now: float) -> None:
         """A DATA frame."""
-        if self._is_gone(frame.stream_id):
-            self._discard(frame.raw, frame.stream_id, now)
+        stream_id, length = frame.stream_id, len(frame.payload)
+        data = unpadded(frame)
+        ends = bool(frame.flags & frames.END_STREAM)
+        stream = self.streams.get(stream_id)
+        if stream is not None and not length:
+            self._h2.allow_empty_data(stream_id)
+        events = self._h2.feed_data(stream_id, length, ends)
+        if stream is None:
+            self._discarded(stream_id, now)
+        elif any(isinstance(event, StreamReset) for event in events):
+            self.reset_by_h2(stream_id, now)
+        else:
+            self._receive_part(stream, data, length, ends, now)
+
+    def _receive_part(
+        self, stream: Stream, data: bytes, credit: int, ends: bool, now: float
+    ) -> None:
+        stream.received += len(data)
+        stream.uncredited += credit
+        if stream.content_length is not None and stream.received > stream.content_length:
+            self.peer_fault(stream, now)
             return
-        if len(frame.raw) == frames.HEADER_LENGTH and frame.stream_id in self.streams:
-            self._h2.allow_empty_data(frame.stream_id)
-        for event in self._h2.feed(frame.raw):
-            if isinstance(event, StreamReset):
-                self.reset_by_h2(frame.stream_id, now)
-            elif isinstance(event, DataReceived):
-                stream = self.streams[frame.stream_id]
-                data, credit = event.data or b"", event.flow_controlled_length or 0
-                stream.received += len(data)
-                stream.uncredited += credit
-                if stream.content_length is not None and stream.received > stream.content_length:
-                    self.peer_fault(stream, now)
-                    return
-                if data and not stream.discards_body:
-                    self._handler.body_received(stream, data, credit)
-                else:
-                    self.credit(stream, credit)
-                if event.stream_ended is not None and stream.id in self.streams:
-                    self._end_body(stream, [], now)
+        if data and not stream.discards_body:
+            self._handler.body_received(stream, data, credit)
+        else:
+            self.credit(stream, credit)
+        if ends and stream.id in self.streams:
+            self._end_body(stream, [], now)
 
     def _end_body(self, stream: Stream, trailers: list[Field], now: float) -> None:
         if stream.content_length is not None and stream.received != stream.content_length:
@@ -250,6 +256,8 @@ class Requests:
         del self.streams[stream.id]
         self._responses.forget(stream)
         self.credit(stream, stream.uncredited)
+        if not self._failed:
+            self._h2.forget(stream.id)
 
     def _abort(self, stream: Stream, now: float) -> None:
         self.close(stream)
@@ -260,6 +268,7 @@ class Requests:
         # What a peer sends after its response may be wrong, and end the stream as well.
         if not self._failed and not self._h2.has_ended(stream_id):
             self._h2.reset_stream(stream_id, code)
+            self._h2.forget(stream_id)
             self._reset_lately.append(stream_id)
 
     def _charge_reset(self, now: float) -> None:
@@ -276,13 +285,12 @@ class Requests:
             and stream_id <= self._h2.highest_inbound_stream_id
         )
 
-    def _discard(self, raw: bytes, stream_id: int, now: float) -> None:
-        """Drop a frame for a stream that is gone (RFC 9113 section 5.1)."""
+    def _discarded(self, stream_id: int, now: float) -> None:
+        """h2 has answered a frame for a stream that is gone with RST_STREAM(STREAM_CLOSED)."""
         if stream_id in self._reset_lately:
-            self._h2.feed_unanswered(raw)
+            # RFC 9113 section 5.1: the peer could not know yet.
+            self._h2.take_back_reset()
         else:
-            self._h2.feed(raw)
-            # h2 has answered with RST_STREAM(STREAM_CLOSED).
             self._charge_reset(now)
 
     # -- the end of the connection ------------------------------------------------------

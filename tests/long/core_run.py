@@ -160,7 +160,7 @@ class CoreRun:
         must(len(h2.streams) <= 2 * settings.max_concurrent_streams + 2, "too many in h2")
         must(len(h2._closed_streams) <= h2.MAX_CLOSED_STREAMS, "too many closed ones in h2")
         must(
-            len(connection.guard._buffer) <= HEADER_LENGTH + settings.max_frame_size,
+            len(connection.guard._rest) <= HEADER_LENGTH + settings.max_frame_size,
             "more than one frame held",
         )
         must(ledger.control_bytes <= 2 * ledger.bytes_sent + _CONTROL_SLACK, "amplified")

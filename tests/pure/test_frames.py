@@ -1,13 +1,14 @@
-"""The rewrites that frames undergo before h2 sees them."""
+"""What is read from frames, and the rewrites that some undergo before h2 sees them."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import Frame as ParsedFrame
-from hyperframe.frame import HeadersFrame, SettingsFrame
+from hyperframe.frame import SettingsFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +16,9 @@ from gunicorn_h2.frames import (
     HEADER_LENGTH,
     ConnectionFault,
     Frame,
+    block_fragment,
     known_settings,
-    with_end_stream,
-    without_priority,
+    unpadded,
 )
 from tests.support import wire
 from tests.support.wire import Flag, FrameType, Setting
@@ -26,7 +27,7 @@ from tests.support.wire import Flag, FrameType, Setting
 def frame(raw: bytes) -> Frame:
     """The frame as the guard would cut it out."""
     stream_id = int.from_bytes(raw[5:9], "big")
-    return Frame(raw[3], raw[4], stream_id, raw)
+    return Frame(raw[3], raw[4], stream_id, raw[HEADER_LENGTH:])
 
 
 def parsed(raw: bytes) -> ParsedFrame:
@@ -50,33 +51,34 @@ def fault(call: object, *arguments: object) -> ErrorCodes:
     return caught.value.code
 
 
-def test_the_payload_is_what_follows_the_header() -> None:
-    assert frame(wire.ping_frame(b"12345678")).payload == b"12345678"
+def test_a_frame_knows_its_bytes() -> None:
+    raw = wire.data_frame(2**31 - 1, b"12345678", pad=3)
+    assert frame(raw).raw == raw
 
 
-# -- HEADERS ----------------------------------------------------------------------
+# -- padding and priority -----------------------------------------------------------
+
+PRIORITIES = st.none() | st.just((3, 256, True))
 
 
-@given(
-    block=st.binary(min_size=1, max_size=50),
-    pad=st.none() | st.integers(0, 20),
-    end_stream=st.booleans(),
-    end_headers=st.booleans(),
-)
-def test_a_headers_frame_loses_its_priority_and_nothing_else(
-    block: bytes, pad: int | None, end_stream: bool, end_headers: bool
+@given(st.binary(max_size=50), st.none() | st.integers(0, 255), PRIORITIES)
+def test_a_headers_frame_loses_its_padding_and_its_priority(
+    block: bytes, pad: int | None, priority: wire.PriorityValues | None
 ) -> None:
-    def headers(priority: wire.PriorityValues | None) -> bytes:
-        return wire.headers_frames(
-            7,
-            block,
-            pad=pad,
-            end_stream=end_stream,
-            end_headers=end_headers,
-            priority=priority,
-        )
+    raw = wire.headers_frames(7, block, pad=pad, priority=priority)
+    assert block_fragment(frame(raw)) == block
 
-    assert without_priority(frame(headers((3, 256, True)))) == headers(None)
+
+@given(st.binary(max_size=50), st.none() | st.integers(0, 255))
+def test_a_data_frame_loses_its_padding(data: bytes, pad: int | None) -> None:
+    assert unpadded(frame(wire.data_frame(7, data, pad=pad))) == data
+
+
+@pytest.mark.parametrize("payload", [b"\x01", b"\x05abcd", b"\xff" + bytes(254)])
+@pytest.mark.parametrize("read", [unpadded, block_fragment])
+def test_more_padding_than_there_is(read: Callable[[Frame], bytes], payload: bytes) -> None:
+    padded = Frame(FrameType.HEADERS, Flag.PADDED, 1, payload)
+    assert fault(read, padded) is ErrorCodes.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize(
@@ -84,22 +86,15 @@ def test_a_headers_frame_loses_its_priority_and_nothing_else(
     [
         (Flag.PRIORITY, b""),
         (Flag.PRIORITY, bytes(4)),
+        (Flag.PADDED, b""),
         (Flag.PRIORITY | Flag.PADDED, b""),
         (Flag.PRIORITY | Flag.PADDED, bytes(5)),
+        (Flag.PRIORITY | Flag.PADDED, b"\x01" + bytes(5)),
     ],
 )
-def test_a_headers_frame_too_short_for_its_priority(flags: Flag, payload: bytes) -> None:
-    raw = wire.frame(FrameType.HEADERS, flags, 1, payload)
-    assert fault(without_priority, frame(raw)) is ErrorCodes.FRAME_SIZE_ERROR
-
-
-@pytest.mark.parametrize("end_stream", [False, True])
-def test_a_headers_frame_is_given_end_stream(end_stream: bool) -> None:
-    given = wire.headers_frames(5, b"block", end_stream=end_stream, pad=3)
-    made = parsed(with_end_stream(given))
-    assert isinstance(made, HeadersFrame)
-    assert (made.stream_id, made.data) == (5, b"block")
-    assert sorted(made.flags) == ["END_HEADERS", "END_STREAM", "PADDED"]
+def test_a_headers_frame_too_short_for_what_its_flags_say(flags: Flag, payload: bytes) -> None:
+    headers = Frame(FrameType.HEADERS, flags, 1, payload)
+    assert fault(block_fragment, headers) is ErrorCodes.FRAME_SIZE_ERROR
 
 
 # -- SETTINGS ---------------------------------------------------------------------

@@ -59,7 +59,8 @@ def header(frame_type: int, length: int, stream_id: int = 0, flags: int = 0) -> 
 def test_a_frame_has_its_header_fields() -> None:
     raw = wire.data_frame(2**31 - 1, b"abc", end_stream=True)
     frames = list(greeted().frames(raw, 0.0))
-    assert frames == [Frame(FrameType.DATA, Flag.END_STREAM, 2**31 - 1, raw)]
+    assert frames == [Frame(FrameType.DATA, Flag.END_STREAM, 2**31 - 1, b"abc")]
+    assert frames[0].raw == raw
 
 
 def test_the_reserved_bit_of_a_stream_id_is_ignored() -> None:
