@@ -296,7 +296,8 @@ class Exchange:
         """``count`` bytes of the response were handed to the transport."""
         with self._changed:
             self._sent += count
-            self._changed.notify()
+            if self._writable():
+                self._changed.notify()
 
     def withdraw(self, error: OSError) -> bool:
         """`abort`, if the application has not got the request: it can be tried elsewhere.
