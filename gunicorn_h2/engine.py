@@ -49,6 +49,10 @@ class _HeadersFrame(NamedTuple):
     data: bytes
     flags: frozenset[str]
 
+    def __repr__(self) -> str:
+        # h2 asks for it with every frame, for a log that is off.
+        return "HEADERS"
+
 
 class _DataFrame(NamedTuple):
     """What h2 looks at in a DATA frame. It does not get what is in it."""
@@ -59,7 +63,7 @@ class _DataFrame(NamedTuple):
     data: bytes = b""
 
     def __repr__(self) -> str:
-        return f"DATA of {self.flow_controlled_length} bytes"
+        return "DATA"
 
 
 class Engine(H2Connection):

@@ -7,6 +7,8 @@ nothing of the transport or h2.
 from __future__ import annotations
 
 import io
+import time
+from functools import lru_cache
 from typing import Any
 
 from gunicorn import util
@@ -41,7 +43,7 @@ class Http2Response(CheckedResponse):
         fields = [
             (b":status", b"%d" % self.status_code),
             (b"server", self.version.encode("latin-1")),
-            (b"date", util.http_date().encode("latin-1")),
+            (b"date", _date(int(time.time()))),
             *_encode(self.headers),
         ]
         if self.response_length is not None and self.status_code != 204:
@@ -61,6 +63,12 @@ class Http2Response(CheckedResponse):
         self.send_headers()
         self._check_length()
         self._exchange.end_response([] if self._bodyless else trailers)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """What every response of the same second says."""
+    return bytes(util.http_date(second).encode("latin-1"))
 
 
 def _encode(headers: list[tuple[str, str]]) -> list[Field]:

@@ -21,6 +21,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.workers.base import Worker
 
+from .environ import ConfigCache
 from .protocol import Link
 from .server import Server
 from .settings import SettingError, Settings
@@ -53,6 +54,8 @@ class H2Worker(Worker):  # type: ignore[misc]
         except SettingError as error:
             # At a reload, when `check_config` is not called again.
             raise HaltServer(str(error), 1) from error
+        #: The configuration as requests see it.
+        self.request_cfg = ConfigCache(self.cfg)
         #: When what still runs is cut off, by the loop's clock.
         self._deadline = math.inf
         self._tls: ssl.SSLContext | None = None

@@ -99,13 +99,13 @@ def _shorten(error: ParseException) -> None:
 class Serving(ABC):
     """One request being served: from its head to the access log line.
 
-    :param worker: the Gunicorn worker; its `cfg`, `log`, `wsgi` and `handle_error` are used.
+    :param worker: our worker; its `request_cfg`, `log`, `wsgi` and `handle_error` are used.
     :param multithread: whether more than one pool thread may run the application.
     """
 
     def __init__(self, worker: Any, exchange: Exchange, peer: Peer, multithread: bool) -> None:
         self.worker = worker
-        self.cfg = worker.cfg
+        self.cfg = worker.request_cfg
         self.log = worker.log
         self.exchange = exchange
         self.peer = peer
