@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from gunicorn.http import errors
 
-from gunicorn_h2.environ import Http2Request, TunnelRefused, build
+from gunicorn_h2 import environ
+from gunicorn_h2.environ import ConfigCache, Http2Request, TunnelRefused, build
 from gunicorn_h2.fields import MalformedFields, request_head
 from tests.support import gunicorn_version
 from tests.support.environs import (
@@ -138,7 +139,7 @@ def test_expect_is_left_to_gunicorn(value: bytes) -> None:
 
 @pytest.mark.parametrize("multithread", [True, False])
 def test_multithread_is_ours_to_say(multithread: bool) -> None:
-    cfg = Setup().config()
+    cfg = ConfigCache(Setup().config())
     head = request_head(Request().http2(), 1 << 16, 100)
     body = io.BytesIO(b"body")
     request = Http2Request(cfg, head, CLIENT, body, 3)
@@ -509,7 +510,7 @@ def test_a_refused_path_is_not_repeated_at_length() -> None:
     """What goes into the log, and into the page, is bounded."""
     head = request_head(h2(path=b"x" * 4000), 1 << 16, 100)
     with pytest.raises(errors.InvalidRequestLine) as caught:
-        Http2Request(Setup().config(), head, CLIENT, io.BytesIO(), 1)
+        Http2Request(ConfigCache(Setup().config()), head, CLIENT, io.BytesIO(), 1)
     assert len(str(caught.value)) < 200
 
 
@@ -517,6 +518,28 @@ def test_host_that_disagrees_is_logged_as_the_request_it_is() -> None:
     """Gunicorn writes the access log from the request that an InvalidHeader carries."""
     head = request_head(REFUSED["Host unlike :authority"][0], 1 << 16, 100)
     with pytest.raises(errors.InvalidHeader) as caught:
-        Http2Request(Setup().config(), head, CLIENT, io.BytesIO(), 1)
+        Http2Request(ConfigCache(Setup().config()), head, CLIENT, io.BytesIO(), 1)
     refused = caught.value.req
     assert (refused.method, refused.uri, refused.version) == ("GET", "/", (2, 0))
+
+
+# --- what is remembered between requests ------------------------------------------
+
+
+def test_each_peer_is_trusted_for_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environ, "_ADDRESSES", 1)
+    setup = Setup()
+    cfg = ConfigCache(setup.config())
+    head = request_head(Request(fields=((b"x-forwarded-proto", b"https"),)).http2(), 1 << 16, 100)
+    peers = (CLIENT, UNTRUSTED, CLIENT, "", UNTRUSTED, CLIENT)
+    schemes = [Http2Request(cfg, head, peer, io.BytesIO(), 1).scheme for peer in peers]
+    assert schemes == ["https", "http", "https", "https", "http", "https"]
+    assert len(cfg.trusted) <= 1
+
+
+def test_a_setting_is_looked_up_once() -> None:
+    cfg = ConfigCache(Setup().config())
+    assert cfg.limit_request_line == cfg.limit_request_line == 4094
+    assert vars(cfg)["limit_request_line"] == 4094
+    with pytest.raises(AttributeError):
+        _ = cfg.no_such_setting

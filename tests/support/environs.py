@@ -148,7 +148,7 @@ def over_http2(
 ) -> Outcome:
     """What gunicorn_h2 makes of a request's fields."""
     setup = setup or Setup()
-    cfg, sock = setup.config(), SilentSocket()
+    cfg, sock = http2_environ.ConfigCache(setup.config()), SilentSocket()
     fields = request if isinstance(request, list) else request.http2()
     try:
         with script_name_is(setup.script_name):
