@@ -177,6 +177,10 @@ class Connection:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.responses.reprioritize(stream, *parse_priority(value))
+        else:
+            self._requests.prioritize(
+                stream_id, parse_priority(value), limited=self.settings_acknowledged
+            )
 
     def _receive_goaway(self, frame: Frame) -> None:
         # h2 would close the connection at once and refuse the responses still

@@ -59,6 +59,7 @@ class Requests:
         "_handler",
         "_last_accepted",
         "_leaving",
+        "_priorities",
         "_reset_lately",
         "_resets",
         "_responses",
@@ -86,6 +87,8 @@ class Requests:
         #: The header block now being received, and whether it ends its stream.
         self._block = b""
         self._block_ends = False
+        #: Urgency and whether incremental, of streams that are still idle.
+        self._priorities: dict[int, tuple[int, bool]] = {}
         #: A GOAWAY has been sent, other than for a fault.
         self._leaving = False
         #: Ids above this one are refused: the last GOAWAY named it.
@@ -126,6 +129,7 @@ class Requests:
 
     def _start(self, stream_id: int, fields: list[Field], ended: bool, now: float) -> None:
         settings = self._settings
+        priority = self._take_priority(stream_id)
         if stream_id > self._last_accepted or len(self.streams) >= settings.max_concurrent_streams:
             self._send_reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._charge_reset(now)
@@ -139,8 +143,10 @@ class Requests:
             self._charge_reset(now)
             return
         stream = Stream(stream_id, head.content_length, now)
-        if head.priority:
-            stream.urgency, stream.incremental = parse_priority(head.priority)
+        if priority is None and head.priority:
+            priority = parse_priority(head.priority)
+        if priority is not None:
+            stream.urgency, stream.incremental = priority
         self.streams[stream_id] = stream
         stream.body_ended = ended
         self._handler.request_started(stream, head)
@@ -161,6 +167,27 @@ class Requests:
             self.peer_fault(stream, now)
             return
         self._end_body(stream, trailers, now)
+
+    def prioritize(self, stream_id: int, priority: tuple[int, bool], *, limited: bool) -> None:
+        """Keep the urgency, and whether incremental, of a stream that is still idle.
+
+        :param limited: the peer knows how many streams it may have, idle ones that it has
+            prioritized included (RFC 9218 section 7.1).
+        """
+        if stream_id <= self._h2.highest_inbound_stream_id:
+            return  # It is closed.
+        count = len(self.streams) + len(self._priorities)
+        if stream_id in self._priorities or count < self._settings.max_concurrent_streams:
+            self._priorities[stream_id] = priority
+        elif limited:
+            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "too many prioritized streams")
+
+    def _take_priority(self, stream_id: int) -> tuple[int, bool] | None:
+        """What was kept for a stream that opens; idle streams below it are closed by that."""
+        priority = self._priorities.get(stream_id)
+        for each in [each for each in self._priorities if each <= stream_id]:
+            del self._priorities[each]
+        return priority
 
     # -- bodies ------------------------------------------------------------------
 

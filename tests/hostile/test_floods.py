@@ -122,6 +122,16 @@ def test_row_07_frames_that_carry_nothing(watch: Watch, kind: str) -> None:
     assert size < ANSWERS_LIMIT
 
 
+def test_row_07_priorities_of_idle_streams(watch: Watch) -> None:
+    """As many are kept as there may be streams; one more ends the connection."""
+    with RawClient(watch.server).greet() as client:
+        for stream_id in range(1_001, 1_001 + 2 * MAX_STREAMS, 2):
+            client.priority_update(stream_id, "u=1")
+        want_well(client)
+        client.priority_update(1_001 + 2 * MAX_STREAMS, "u=1")
+        want_end(client, ErrorCode.PROTOCOL_ERROR)
+
+
 # -- resets -------------------------------------------------------------------------------------
 
 

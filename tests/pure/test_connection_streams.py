@@ -210,11 +210,72 @@ def test_a_bad_priority_frame(peer: CorePeer, frame: bytes, code: int) -> None:
     peer.want_fault(code)
 
 
+def priority(peer: CorePeer, stream_id: int) -> tuple[int, bool]:
+    stream = peer.stream(stream_id)
+    return stream.urgency, stream.incremental
+
+
 def test_priorities_of_streams(peer: CorePeer) -> None:
     peer.headers(1, extra=[("priority", "u=1")])
     peer.headers(3)
     peer.priority_update(3, "u=5, i")
-    peer.priority_update(99, "u=0")
-    streams = [peer.stream(1), peer.stream(3)]
-    assert [(each.urgency, each.incremental) for each in streams] == [(1, False), (5, True)]
+    assert [priority(peer, each) for each in (1, 3)] == [(1, False), (5, True)]
+    peer.is_well()
+
+
+def test_a_priority_of_an_idle_stream_holds_once_it_opens(peer: CorePeer) -> None:
+    """It counts for more than the field, and of several the last counts."""
+    peer.priority_update(1, "u=7")
+    peer.priority_update(3, "u=6")
+    peer.priority_update(1, "u=0, i")
+    peer.headers(1, extra=[("priority", "u=2")])
+    peer.headers(3, end_stream=False)
+    peer.headers(5, extra=[("priority", "u=2")])
+    assert [priority(peer, each) for each in (1, 3, 5)] == [(0, True), (6, False), (2, False)]
+    peer.priority_update(3, "u=1")
+    assert priority(peer, 3) == (1, False)
+
+
+@pytest.mark.parametrize("active", [0, 1, 2])
+def test_priorities_of_more_idle_streams_than_may_be_open(active: int) -> None:
+    """Those that are open count, however they came to be so."""
+    peer = greeted_peer(max_concurrent_streams=3)
+    for stream_id in range(1, 2 * active, 2):
+        peer.headers(stream_id)
+    for stream_id in range(101, 107 - 2 * active, 2):
+        peer.priority_update(stream_id, "u=1")
+        peer.priority_update(stream_id, "u=2")
+    assert not peer.connection.failed
+    peer.priority_update(201, "u=1")
+    peer.want_fault(ErrorCode.PROTOCOL_ERROR)
+
+
+def test_a_client_that_cannot_know_the_limit_may_prioritize_more_idle_streams() -> None:
+    peer = CorePeer(max_concurrent_streams=2).greet(ack=False)
+    for stream_id in (1, 3, 5):
+        peer.priority_update(stream_id, "u=1")
+    for stream_id in (1, 3):
+        peer.headers(stream_id)
+        peer.rst(stream_id)
+    peer.headers(5)
+    # What is beyond the limit is not kept.
+    assert [priority(peer, each) for each in (1, 3, 5)] == [(1, False), (1, False), (3, True)]
+    peer.settings(ack=True)
+    peer.is_well()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_nothing_is_kept_of_idle_streams_that_are_passed_over(refused: bool) -> None:
+    """They are closed, as is one that was opened, served or not."""
+    peer = greeted_peer(max_concurrent_streams=3)
+    for first in range(1, 1_001, 100):
+        for stream_id in (first, first + 2, first + 4):
+            peer.priority_update(stream_id, "u=1")
+        peer.headers(first + 4, extra=[("bad name", "x")] if refused else [])
+        # Closed ones are not counted, and have no use for it.
+        for stream_id in (first, first + 2):
+            peer.priority_update(stream_id, "u=1")
+        if not refused:
+            peer.respond(first + 4)
+            peer.turn()
     peer.is_well()
