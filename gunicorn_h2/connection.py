@@ -22,7 +22,7 @@ from hyperframe.frame import GoAwayFrame
 
 from . import frames
 from .engine import Engine
-from .frames import ConnectionFault, Frame, known_settings
+from .frames import ConnectionFault, Frame
 from .guard import Guard
 from .limits import Budget
 from .requests import RequestHandler, Requests
@@ -153,8 +153,7 @@ class Connection:
                 self.responses.connection_window_opened(self.streams.values())
 
     def _receive_settings(self, frame: Frame) -> None:
-        raw = known_settings(frame)
-        for event in self._h2.feed_settings(raw, frames.smallest_table_size(frame)):
+        for event in self._h2.feed_settings(*frames.known_settings(frame)):
             if isinstance(event, SettingsAcknowledged):
                 self.settings_acknowledged = True
             else:

@@ -7,7 +7,6 @@ Pure, called on the loop thread.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from h2.errors import ErrorCodes
@@ -44,9 +43,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: peer offers: a larger one makes every response slower to encode.
 _MAX_ENCODER_TABLE = 4_096
 _MAX_SETTINGS_ENTRIES = 32
+#: Those that are passed on as they are.
 _KNOWN_SETTINGS = frozenset(
     (
-        SettingCodes.HEADER_TABLE_SIZE,
         SettingCodes.ENABLE_PUSH,
         SettingCodes.MAX_CONCURRENT_STREAMS,
         SettingCodes.INITIAL_WINDOW_SIZE,
@@ -109,37 +108,31 @@ def block_fragment(frame: Frame) -> bytes:
     return fragment[_PRIORITY_LENGTH:]
 
 
-def known_settings(frame: Frame) -> bytes:
-    """A SETTINGS frame with only what h2 should act upon, each setting once."""
+def known_settings(frame: Frame) -> tuple[bytes, int | None]:
+    """A SETTINGS frame with only what h2 should act upon, each setting once.
+
+    :returns: also the least of the values that it gives HEADER_TABLE_SIZE.
+    """
     payload = frame.payload
     if frame.stream_id:
         raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "SETTINGS on a stream")
     if frame.flags & ACK:
         if payload:
             raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS ACK with settings")
-        return frame.raw
+        return frame.raw, None
     if len(payload) % 6:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS of odd length")
     if len(payload) > _MAX_SETTINGS_ENTRIES * 6:
         raise ConnectionFault(ErrorCodes.ENHANCE_YOUR_CALM, "too many settings")
-    known = {code: value for code, value in _settings(payload) if code in _KNOWN_SETTINGS}
-    table_size = known.get(SettingCodes.HEADER_TABLE_SIZE)
-    if table_size is not None:
-        known[SettingCodes.HEADER_TABLE_SIZE] = min(table_size, _MAX_ENCODER_TABLE)
-    return SettingsFrame(0, settings=known).serialize()
-
-
-def smallest_table_size(frame: Frame) -> int | None:
-    """Of a SETTINGS frame: the least that it sets HEADER_TABLE_SIZE to, in whatever place."""
-    sizes = [
-        value for code, value in _settings(frame.payload) if code == SettingCodes.HEADER_TABLE_SIZE
-    ]
-    return min(sizes, default=None)
-
-
-def _settings(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Identifiers and values, in the order they have in the frame."""
-    return struct.iter_unpack(">HI", payload)
+    known: dict[int, int] = {}
+    table_sizes = []
+    for code, value in struct.iter_unpack(">HI", payload):
+        if code == SettingCodes.HEADER_TABLE_SIZE:
+            table_sizes.append(value)
+            known[code] = min(value, _MAX_ENCODER_TABLE)
+        elif code in _KNOWN_SETTINGS:
+            known[code] = value
+    return SettingsFrame(0, settings=known).serialize(), min(table_sizes, default=None)
 
 
 def window_update(frame: Frame) -> tuple[int, bytes]:

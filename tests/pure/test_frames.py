@@ -43,6 +43,11 @@ def settings_of(raw: bytes) -> dict[int, int]:
     return dict(made.settings)
 
 
+def known(raw: bytes) -> bytes:
+    """What h2 gets to see of a SETTINGS frame."""
+    return known_settings(frame(raw))[0]
+
+
 def fault(call: object, *arguments: object) -> ErrorCodes:
     assert callable(call)
     with pytest.raises(ConnectionFault) as caught:
@@ -101,7 +106,7 @@ def test_a_headers_frame_too_short_for_what_its_flags_say(flags: Flag, payload: 
 
 
 def test_settings_that_h2_knows_pass() -> None:
-    known = {
+    values = {
         Setting.HEADER_TABLE_SIZE: 100,
         Setting.ENABLE_PUSH: 0,
         Setting.MAX_CONCURRENT_STREAMS: 2**32 - 1,
@@ -109,29 +114,39 @@ def test_settings_that_h2_knows_pass() -> None:
         Setting.MAX_FRAME_SIZE: 5,
         Setting.MAX_HEADER_LIST_SIZE: 7,
     }
-    raw = wire.settings_frame(known)
-    assert known_settings(frame(raw)) == raw
+    raw = wire.settings_frame(values)
+    assert known(raw) == raw
 
 
 def test_settings_that_nobody_acts_upon_are_left_out() -> None:
     pairs = [(0, 1), (7, 1), (8, 1), (9, 1), (0xFFFF, 2**32 - 1), (4, 5)]
-    assert settings_of(known_settings(frame(wire.settings_frame(pairs)))) == {4: 5}
+    assert settings_of(known(wire.settings_frame(pairs))) == {4: 5}
 
 
 def test_of_a_setting_that_comes_twice_the_last_counts() -> None:
     raw = wire.settings_frame([(4, 1), (3, 9), (4, 2)])
-    assert settings_of(known_settings(frame(raw))) == {4: 2, 3: 9}
+    assert settings_of(known(raw)) == {4: 2, 3: 9}
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 0), (4_096, 4_096), (2**32 - 1, 4_096)])
 def test_the_encoder_table_is_capped(asked: int, given: int) -> None:
     raw = wire.settings_frame({Setting.HEADER_TABLE_SIZE: asked})
-    assert settings_of(known_settings(frame(raw))) == {Setting.HEADER_TABLE_SIZE: given}
+    assert settings_of(known(raw)) == {Setting.HEADER_TABLE_SIZE: given}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "smallest"),
+    [([(1, 9_000), (4, 5), (1, 10), (1, 4_096)], 10), ([(1, 9_000)], 9_000), ([(4, 5)], None)],
+)
+def test_the_smallest_table_size_is_told(
+    pairs: list[tuple[int, int]], smallest: int | None
+) -> None:
+    assert known_settings(frame(wire.settings_frame(pairs)))[1] == smallest
 
 
 def test_an_ack_passes_as_it_is() -> None:
     raw = wire.settings_frame(ack=True)
-    assert known_settings(frame(raw)) == raw
+    assert known_settings(frame(raw)) == (raw, None)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +165,7 @@ def test_settings_frames_that_end_the_connection(raw: bytes, code: ErrorCodes) -
 
 
 def test_as_many_settings_as_are_taken() -> None:
-    assert settings_of(known_settings(frame(wire.settings_frame([(4, 1)] * 32)))) == {4: 1}
+    assert settings_of(known(wire.settings_frame([(4, 1)] * 32))) == {4: 1}
 
 
 @given(st.binary(max_size=250), st.integers(0, 3), st.integers(0, 255))
@@ -159,7 +174,7 @@ def test_any_settings_frame_passes_in_part_or_ends_the_connection(
 ) -> None:
     raw = wire.frame(FrameType.SETTINGS, flags, stream_id, payload)
     try:
-        passed = known_settings(frame(raw))
+        passed = known(raw)
     except ConnectionFault:
         return
     pairs = list(struct.iter_unpack(">HI", payload))
