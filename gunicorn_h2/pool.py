@@ -78,8 +78,6 @@ class Pool:
         # Both sides change what follows, under the lock.
         self._lock = threading.Lock()
         self._threads: set[_Thread] = set()
-        #: Of these, those without a job, be they idle, just woken or just started.
-        self._free = 0
         #: Last in, first out: few warm threads rather than many cold ones.
         self._idle: list[_Thread] = []
         #: Waiting jobs by connection, and the connections in their turns.
@@ -98,7 +96,7 @@ class Pool:
     def busy(self) -> int:
         """Threads that run a request."""
         with self._lock:
-            return len(self._threads) - self._free
+            return len(self._threads) - self._free()
 
     def stuck(self, limit: float) -> bool:
         """Whether each thread there may be has run its request for over ``limit`` seconds."""
@@ -112,12 +110,10 @@ class Pool:
         :returns: False when the queue is full; the job is not taken then.
         """
         with self._lock:
-            if self._queued - self._free >= self._max_queued:
+            if self._queued - self._free() >= self._max_queued:
                 return False
-            if not self._threads:
-                self._waking = self._start_thread()
-                if not self._waking:
-                    return False
+            if not self._threads and not self._start_thread():
+                return False
             queue = self._queues.get(connection)
             if queue is None:
                 queue = self._queues[connection] = deque()
@@ -125,7 +121,7 @@ class Pool:
             queue.append(job)
             self._queued += 1
             self._wake_next()
-            waits = self._queued > self._free
+            waits = self._queued > self._free()
         if waits:
             self._look_later()
         return True
@@ -145,6 +141,10 @@ class Pool:
 
     # -- with the lock --------------------------------------------------------
 
+    def _free(self) -> int:
+        """Threads without a job, be they idle, just woken or just started."""
+        return len(self._idle) + self._waking
+
     def _wake_next(self) -> None:
         """Have a thread look at the queue, if there is a job for it and none is about to.
 
@@ -157,13 +157,13 @@ class Pool:
             self._waking = True
             self._idle.pop().baton.release()
         elif len(self._threads) < self._most:
-            self._waking = self._start_thread()
+            self._start_thread()
 
     def _next_turn(self) -> Any:
         """The first connection of which a job may run now, or None."""
         if not self._turns:
             return None
-        busy = len(self._threads) - self._free
+        busy = len(self._threads) - self._free()
         if busy < self._size:
             return self._turns[0]
         working, waiting = self._working()
@@ -188,6 +188,7 @@ class Pool:
         return working, waiting
 
     def _start_thread(self) -> bool:
+        """Have a new thread look at the queue; False where the system gives none."""
         entry = _Thread()
         thread = threading.Thread(
             target=self._work,
@@ -202,14 +203,13 @@ class Pool:
             # The system's limit; the threads that are there have to do.
             return False
         self._threads.add(entry)
-        self._free += 1
+        self._waking = True
         return True
 
     def _take_job(self, thread: _Thread, connection: Any) -> Job:
         """Give ``thread`` the next job of ``connection``, whose turn it is."""
         thread.since = time.monotonic()
         thread.connection = connection
-        self._free -= 1
         queue = self._queues[connection]
         job = queue.popleft()
         self._queued -= 1
@@ -238,7 +238,8 @@ class Pool:
         try:
             yield
         finally:
-            thread.waits_for_peer = False
+            with self._lock:
+                thread.waits_for_peer = False
 
     def _work(self, thread: _Thread) -> None:
         self._here.thread = thread
@@ -251,28 +252,30 @@ class Pool:
                 # must not cost the pool a thread.
                 self._report()
             # A thread that waits must not keep a request's objects alive.
-            job = thread.connection = None
+            job = None
             job = self._next_job(thread)
 
     def _next_job(self, thread: _Thread) -> Job | None:
         """The next job, once there is one; None where this thread is one too many."""
         while True:
             with self._lock:
-                if thread.since is None:
+                woken = thread.since is None
+                if woken:
                     self._waking = False
-                else:
-                    thread.since = None
-                    self._free += 1
+                thread.since = thread.connection = None
+                self._idle.append(thread)
                 connection = self._next_turn()
                 if connection is not None:
+                    self._idle.pop()
                     job = self._take_job(thread, connection)
-                    self._wake_next()
+                    if woken:
+                        # One that goes on after a job leaves no more room than there was.
+                        self._wake_next()
                     return job
-                if self._free > self._size:
-                    self._free -= 1
+                if self._free() > self._size:
+                    self._idle.pop()
                     self._threads.discard(thread)
                     return None
-                self._idle.append(thread)
             thread.baton.acquire()
 
 
