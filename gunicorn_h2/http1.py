@@ -227,10 +227,11 @@ class Http1Session:
         else:
             self._give_up(_REFUSED)
 
-    def _give_up(self, *answer: bytes) -> None:
-        """End the connection with this answer, whatever the application still sends."""
+    def _give_up(self, answer: bytes | None) -> None:
+        """End the connection, with this answer if any, whatever the application still sends."""
         self._exchange = None
-        self._outbox.extend(answer)
+        if answer is not None:
+            self._outbox.append(answer)
         self._closing = True
         self.flush()
 
@@ -272,11 +273,9 @@ class Http1Session:
             self._give_up(_REFUSED)
             return
         exchange.abort(error)
-        self._server.log_expired(exchange, now, answered=not self._begun)
-        if self._begun:
-            self._give_up()
-        else:
-            self._give_up(_EXPIRED)
+        begun = self._begun
+        self._server.log_expired(exchange, now, answered=not begun)
+        self._give_up(None if begun else _EXPIRED)
 
     # -- draining -------------------------------------------------------------------
 
