@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
 import time
 
 from hyperframe.frame import Frame, GoAwayFrame
@@ -31,14 +28,6 @@ def wide_open(server: Server) -> RawClient:
     client = RawClient(server).greet({Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW})
     client.window_update(0, MAX_WINDOW - 65_535)
     return client
-
-
-def abort(client: RawClient) -> None:
-    """Have the kernel send a RST, as for a process that dies with unread data."""
-    plain = socket.socket(fileno=os.dup(client.sock.fileno()))
-    client.close()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    plain.close()
 
 
 def want_end(client: RawClient, error_code: ErrorCode, *, timeout: float = TIMEOUT) -> list[Frame]:

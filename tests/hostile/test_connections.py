@@ -17,10 +17,11 @@ from tests.conftest import Serve
 from tests.support import LONG, wire
 from tests.support.frames import RawClient
 from tests.support.server import wait_until
+from tests.support.tcp import abort
 from tests.support.wire import PREFACE, Setting
 
 from .conftest import Report
-from .peers import abort, want_well
+from .peers import want_well
 from .watch import Watch, crowd, kib
 
 MAX_ENCODER_TABLE = 4_096

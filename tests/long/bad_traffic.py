@@ -10,9 +10,10 @@ from tests.support import wire
 from tests.support.frames import NothingArrived, RawClient, ServerClosed
 from tests.support.http1 import Http1Client
 from tests.support.server import Server
+from tests.support.tcp import reset_on_close
 from tests.support.wire import FrameType, Setting
 
-from .good_traffic import connect, hang_up
+from .good_traffic import connect
 
 #: How it looks to a client that the server has ended the connection, or is silent.
 ENDS = (OSError, EOFError, ServerClosed, NothingArrived)
@@ -88,7 +89,7 @@ def half_handshakes(server: Server, chosen: random.Random) -> None:
         sock.sendall(sent)
         time.sleep(chosen.random())
         if chosen.random() < 0.5:
-            hang_up(sock)
+            reset_on_close(sock)
 
 
 def random_bytes(server: Server, chosen: random.Random) -> None:
@@ -124,7 +125,7 @@ def reads_nothing(server: Server, chosen: random.Random) -> None:
         for stream_id in range(1, 61, 2):
             peer.headers(stream_id, path="/large?n=60000")
         time.sleep(chosen.random())
-        hang_up(peer.sock)
+        reset_on_close(peer.sock)
 
 
 def stalled_upload(server: Server, chosen: random.Random) -> None:

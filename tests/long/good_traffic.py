@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import socket
-import struct
 import time
 from collections.abc import Callable
 
@@ -19,17 +17,13 @@ from tests.support.frames import RawClient, Response
 from tests.support.http1 import Http1Client, Http1Response, chunked, post
 from tests.support.http_client import client
 from tests.support.server import Server
+from tests.support.tcp import reset_on_close
 from tests.support.wire import ErrorCode, Setting
 
 #: Seconds: a machine that does other things as well must not look like a failure.
 TIMEOUT = 30.0
 
 Scenario = Callable[[Server, random.Random], int]
-
-
-def hang_up(sock: socket.socket) -> None:
-    """Have the socket's TCP connection reset when it is closed."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def connect(server: Server, **settings: int) -> RawClient:
@@ -129,7 +123,7 @@ def disconnects(server: Server, chosen: random.Random) -> int:
         peer.data(3, bytes(chosen.randint(1, 16_000)))
         time.sleep(chosen.random() / 10)
         if chosen.random() < 0.5:
-            hang_up(peer.sock)
+            reset_on_close(peer.sock)
     with connect(server) as peer:
         _must_be(peer.request(path="/hello"), HELLO)
     return 1

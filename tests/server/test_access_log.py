@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tests.support import gunicorn_version
 from tests.support.frames import RawClient
 from tests.support.http1 import Http1Client, request
 from tests.support.server import Server, wait_until
+from tests.support.tcp import reset_on_close
 from tests.support.wire import Setting
 
 ATOMS = ["h", "l", "u", "t", "r", "m", "U", "q", "H", "s", "b", "B", "f", "a", "T", "D", "M", "L"]
@@ -196,7 +196,7 @@ def test_a_client_that_vanishes(serve: Serve) -> None:
         wait_until(lambda: server.thread_count() > 2, what="both on threads")
         for sock in (client.sock, http1.sock):
             # A reset: the end of our bytes alone would leave the answer welcome.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_on_close(sock)
     wait_until(lambda: len(statuses(server)) == 2, what="both lines")
     assert statuses(server) == {"/sleep?s=0.6": "499", "/sleep?s=0.7": "499"}
     assert not re.search(r"\[(ERROR|WARNING)\]", server.log())

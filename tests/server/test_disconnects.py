@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import struct
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from tests.support.frames import RawClient
 from tests.support.http1 import Http1Client, request
 from tests.support.http_client import WIRES, Wire
 from tests.support.server import Server, wait_until
+from tests.support.tcp import abort
 from tests.support.wire import ErrorCode
 
 APP = "tests.support.extension_apps:app"
@@ -81,12 +80,6 @@ def reset(client: RawClient) -> None:
 
 
 def close(client: RawClient | Http1Client) -> None:
-    client.close()
-
-
-def abort(client: RawClient | Http1Client) -> None:
-    """Have the kernel send a RST, as it does for a process that dies with unread data."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 
 

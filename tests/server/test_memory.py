@@ -6,9 +6,6 @@ goes on for a few seconds; ``GUNICORN_TESTS_LONG=1`` makes it 20.
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from tests.support.apps import BLOCK, HELLO
 from tests.support.frames import RawClient
 from tests.support.http1 import Http1Client, request
 from tests.support.server import Server, wait_until
+from tests.support.tcp import abort
 from tests.support.wire import Setting
 
 SECONDS = 20.0 if LONG else 3.0
@@ -79,14 +77,6 @@ def upload_http1(server: Server, seconds: float) -> Client:
         except TimeoutError:
             continue
     return client
-
-
-def abort(client: Client) -> None:
-    """Reset the TCP connection."""
-    plain = socket.socket(fileno=os.dup(client.sock.fileno()))
-    client.close()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    plain.close()
 
 
 @pytest.mark.parametrize(
