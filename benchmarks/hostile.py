@@ -11,64 +11,30 @@ the server put an end to the peer's connection.
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import gunicorn
 
 from tests.hostile.peers import reading_nothing, wide_open
 from tests.hostile.watch import Neighbour, crowd
 from tests.support import proc, wire
-from tests.support.certs import Certs, make_certs
+from tests.support.certs import make_certs
 from tests.support.frames import RawClient
 from tests.support.rawconn import NothingArrived, ServerClosed
-from tests.support.server import Server, wait_until
+from tests.support.server import Server
 from tests.support.wire import FrameType, Setting
 
-APPLICATION = "benchmarks.apps:app"
+from .servers import CONTESTANTS, OURS, Target
+
+SERVERS = (OURS, "Gunicorn gthread", "Hypercorn")
 THREADS = 8
 #: Seconds that a recipe goes on which has nothing more to send.
 PATIENCE = 3.0
 WAIT_LIMIT = 10.0
-
-
-class Hypercorn(Server):
-    """Hypercorn where a `Server` is expected; it has one process."""
-
-    def start(self) -> Hypercorn:
-        """Start it on a port that was free a moment ago."""
-        assert self.certs is not None
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.addresses = [probe.getsockname()]
-        command = [sys.executable, "-m", "hypercorn", "--bind", f"{self.host}:{self.port}"]
-        command += ["--certfile", str(self.certs.cert), "--keyfile", str(self.certs.key)]
-        command += ["--workers", "0", f"wsgi:{self.app}"]
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
-        wait_until(self._accepts, 30, "Hypercorn to listen")
-        return self
-
-    def stop(self, margin: float = 0) -> int:
-        assert self._process is not None
-        self._process.kill()
-        return self._process.wait()
-
-    @property
-    def worker_pid(self) -> int:
-        return self.master_pid
-
-    def _accepts(self) -> bool:
-        try:
-            self.connect().close()
-        except ConnectionRefusedError:
-            return False
-        return True
 
 
 # -- recipes: True if the server has put an end to it ------------------------------------------
@@ -153,42 +119,20 @@ RECIPES: list[Callable[[Server], bool]] = [
 ]
 
 
-@contextmanager
-def ours(certs: Certs) -> Iterator[Server]:
-    with Server(APPLICATION, tls=True, certs=certs, threads=THREADS) as server:
-        yield server
-
-
-@contextmanager
-def gthread(certs: Certs) -> Iterator[Server]:
-    args = ["--http-protocols", "h2,h1"]
-    with Server(
-        APPLICATION, worker_class="gthread", tls=True, certs=certs, threads=THREADS, args=args
-    ) as server:
-        yield server
-
-
-@contextmanager
-def hypercorn(certs: Certs) -> Iterator[Server]:
-    with Hypercorn(APPLICATION, tls=True, certs=certs) as server:
-        yield server
-
-
-SERVERS = {"gunicorn_h2.H2Worker": ours, "gthread": gthread, "hypercorn": hypercorn}
-
-
-def measure(server: Server, recipe: Callable[[Server], bool]) -> str:
+def measure(target: Target, recipe: Callable[[Server], bool]) -> str:
     """Run a recipe; its line of the table."""
+    server = cast(Server, target)
+    assert target.pid is not None
     warm = Neighbour(server, WAIT_LIMIT)
     for _ in range(10):
         warm.ask()
-    before = most = proc.rss(server.worker_pid)
+    before = most = proc.rss(target.pid)
     neighbour = Neighbour(server, WAIT_LIMIT)
     neighbour.start()
     ended = False
     with contextlib.suppress(ServerClosed, NothingArrived, TimeoutError):
         ended = recipe(server)
-    most = max(most, proc.rss(server.worker_pid))
+    most = max(most, proc.rss(target.pid))
     try:
         waited = f"{neighbour.stop() * 1e3:.0f} ms"
     except AssertionError:
@@ -204,9 +148,9 @@ def main() -> None:
         certs = make_certs(Path(directory))
         for recipe in RECIPES:
             print(recipe.__doc__)
-            for label, start in SERVERS.items():
-                with start(certs) as server:
-                    print(f"    {label:22} {measure(server, recipe)}", flush=True)
+            for label in SERVERS:
+                with CONTESTANTS[label].start(certs, THREADS, Path(directory)) as target:
+                    print(f"    {label:22} {measure(target, recipe)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,15 @@ BARE = "bare h2 loop"
 
 @dataclass(frozen=True)
 class Target:
-    """A server that runs, on loopback and over TLS."""
+    """A server that runs, on loopback and over TLS.
+
+    :param pid: the process that runs the application, where that is known.
+    """
 
     port: int
     certs: Certs
     tls: bool = True
+    pid: int | None = None
 
     @property
     def url(self) -> str:
@@ -104,7 +108,7 @@ def gunicorn(
 @contextmanager
 def _ours(certs: Certs, threads: int, _: Path) -> Iterator[Target]:
     with gunicorn(certs, threads) as server:
-        yield Target(server.port, certs)
+        yield Target(server.port, certs, pid=server.worker_pid)
 
 
 def _gunicorn(worker_class: str) -> Start:
@@ -114,7 +118,7 @@ def _gunicorn(worker_class: str) -> Start:
     def start(certs: Certs, threads: int, _: Path) -> Iterator[Target]:
         args = ["--http-protocols", "h2,h1"]
         with gunicorn(certs, threads, worker_class=worker_class, args=args) as server:
-            yield Target(server.port, certs)
+            yield Target(server.port, certs, pid=server.worker_pid)
 
     return start
 
@@ -129,10 +133,11 @@ def _hypercorn(certs: Certs, _: int, directory: Path) -> Iterator[Target]:
     config.write_text("keep_alive_max_requests = 1000000000\n")
     command = [sys.executable, "-m", "hypercorn", "--config", str(config)]
     command += ["--worker-class", "uvloop" if _uvloop() else "asyncio"]
-    command += ["--bind", f"127.0.0.1:{port}"]
+    # Without a worker beside it the process that is started serves.
+    command += ["--bind", f"127.0.0.1:{port}", "--workers", "0"]
     command += ["--certfile", str(certs.cert), "--keyfile", str(certs.key)]
-    with running([*command, f"wsgi:{APPLICATION}"], port, directory):
-        yield Target(port, certs)
+    with running([*command, f"wsgi:{APPLICATION}"], port, directory) as program:
+        yield Target(port, certs, pid=program.pid)
 
 
 @contextmanager
