@@ -84,6 +84,7 @@ class Exchange:
         "_credit",
         "_handoff",
         "_high_water_mark",
+        "_lock",
         "_sent",
         "_waited",
         "_waiting_since",
@@ -99,7 +100,9 @@ class Exchange:
     def __init__(self, handoff: Handoff, owner: Owner, high_water_mark: int) -> None:
         self._handoff = handoff
         self._high_water_mark = high_water_mark
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        #: What P waits for; most requests never do.
+        self._changed: threading.Condition | None = None
         self.owner = owner
         #: When the request was there (`time.monotonic`).
         self.since = time.monotonic()
@@ -141,7 +144,7 @@ class Exchange:
 
         :raises ClientDisconnected: the application must not see it.
         """
-        with self._changed:
+        with self._lock:
             self.check()
             self.description = description
 
@@ -151,11 +154,11 @@ class Exchange:
         :raises ClientDisconnected: the rest will never come.
         :raises RequestTimeout: the peer has stalled, or has been too slow for too long.
         """
-        with self._changed:
+        with self._lock:
             ready = self._readable()
         if not ready:
             self._wait_for_body()
-        with self._changed:
+        with self._lock:
             if self._abort is not None:
                 raise self._abort
             if not self._chunks:
@@ -177,11 +180,16 @@ class Exchange:
             self._post(self.owner.response_informational, [(b":status", b"100")])
         # A body that drips uses up the peer's time as one that stands still.
         since = time.monotonic() - self._waited
-        with self._handoff.waiting_for_peer(), self._changed:
+        with self._handoff.waiting_for_peer(), self._lock:
             self._waiting_since = since
-            self._changed.wait_for(self._readable)
+            self._wait_for(self._readable)
             self._waiting_since = None
         self._waited = time.monotonic() - since
+
+    def _wait_for(self, condition: Callable[[], bool]) -> None:
+        """Give the lock up until a change on L after which ``condition`` holds."""
+        self._changed = self._changed or threading.Condition(self._lock)
+        self._changed.wait_for(condition)
 
     def _readable(self) -> bool:
         return bool(
@@ -215,8 +223,8 @@ class Exchange:
         blocked = self._written - self._sent > self._high_water_mark
         self._post(self.owner.response_data, data, wake=wake or blocked)
         if blocked:
-            with self._handoff.waiting_for_peer(), self._changed:
-                self._changed.wait_for(self._writable)
+            with self._handoff.waiting_for_peer(), self._lock:
+                self._wait_for(self._writable)
             self.check()
 
     def _writable(self) -> bool:
@@ -258,68 +266,72 @@ class Exchange:
 
     # -- on L ---------------------------------------------------------------
 
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.notify()
+
     @property
     def waiting_since(self) -> float | None:
         """When P began to wait for body bytes that are still not there, or None.
 
         Earlier than that, where what came before was less than `h2_min_body_rate`.
         """
-        with self._changed:
+        with self._lock:
             # A thread that is only slow to wake up does not wait for the peer.
             return None if self._readable() else self._waiting_since
 
     def feed(self, data: bytes, credit: int) -> None:
         """Body bytes have arrived; ``credit`` is reported back once they are read."""
-        with self._changed:
+        with self._lock:
             chunks = self._chunks
             if chunks and len(data) < _SMALL_CHUNK > len(chunks[-1]):
                 chunks[-1] += data
             else:
                 chunks.append(data)
             self._credit += credit
-            self._changed.notify()
+            self._notify()
 
     def end_body(self, trailers: list[Field]) -> None:
         """The body is complete."""
-        with self._changed:
+        with self._lock:
             self.trailers = trailers
             self._body_ended = True
-            self._changed.notify()
+            self._notify()
 
     def fail_body(self, error: OSError) -> None:
         """The rest of the body will not come, but a response may still be sent."""
-        with self._changed:
+        with self._lock:
             self._body_error = error
-            self._changed.notify()
+            self._notify()
 
     def note_sent(self, count: int) -> None:
         """``count`` bytes of the response were handed to the transport."""
-        with self._changed:
+        with self._lock:
             self._sent += count
             if self._writable():
-                self._changed.notify()
+                self._notify()
 
     def withdraw(self, error: OSError) -> bool:
         """`abort`, if the application has not got the request: it can be tried elsewhere.
 
         :returns: whether that was so.
         """
-        with self._changed:
+        with self._lock:
             if not self.description:
                 self._abort = self._abort or error
             return not self.description
 
     def abort(self, error: OSError) -> None:
         """End the exchange: every wait in it, now and later, raises ``error``."""
-        with self._changed:
+        with self._lock:
             if self._abort is None:
                 self._abort = error
             self._chunks.clear()
-            self._changed.notify_all()
+            self._notify()
 
     def take_unread(self) -> bytes:
         """Take back what was fed and not read (once P is done)."""
-        with self._changed:
+        with self._lock:
             chunks, self._chunks = self._chunks, []
         return b"".join(chunks)
 

@@ -76,7 +76,7 @@ class Pause:
 def _holds_a_lock(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         owner = frame.f_locals.get("self")
-        if isinstance(owner, Exchange) and owner._changed._lock.locked():  # type: ignore[attr-defined]
+        if isinstance(owner, Exchange) and owner._lock.locked():
             return True
         if isinstance(owner, Pool) and owner._lock.locked():
             return True

@@ -111,8 +111,8 @@ class ObservedCondition(threading.Condition):
     the lock finds the thread waiting.
     """
 
-    def __init__(self) -> None:
-        super().__init__(threading.Lock())
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__(lock)
         self.parked = threading.Event()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -130,11 +130,11 @@ class ObservedExchange(Exchange):
 
     def __init__(self, handoff: Handoff, owner: Any, high_water_mark: int = 65_536) -> None:
         super().__init__(handoff, owner, high_water_mark)
-        self._changed = ObservedCondition()
+        self._changed: Any = ObservedCondition(self._lock)
 
     def wait_until_parked(self) -> None:
         """Return once the pool thread waits in this exchange (L, which is held still)."""
-        condition: Any = self._changed
+        condition = self._changed
         wait(condition.parked)
         with condition:
             assert condition.parked.is_set(), "the thread did not wait but went on"
