@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ _OVERLOADED = "the queue is full"
 _DRAINING = "draining"
 #: Seconds that a handshake may take once the worker drains.
 _HANDSHAKE_LINGER = 2.0
+#: Bytes to read from a TLS connection at once: what holds the largest record.
+_TLS_READ_SIZE = 17 * 1024
 
 
 class Server:
@@ -65,6 +68,10 @@ class Server:
         #: No connection is left, and no thread has a request.
         self.drained = asyncio.Event()
         self._tls = tls
+        if tls is not None and sys.version_info >= (3, 11):
+            # asyncio zeroes a buffer of this size for each connection, 256 KB by default,
+            # and can be told in no other way. uvloop never touches most of its own.
+            SSLProtocol.max_size = _TLS_READ_SIZE
         self._make_link = make_link
         self._acceptor = Acceptor(
             loop,
