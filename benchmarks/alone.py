@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -60,18 +61,34 @@ def workers(certs: Certs, seconds: float, _: Path) -> Values:
     }
 
 
-def memory(certs: Certs, seconds: float, directory: Path) -> Values:
+def memory(certs: Certs, _: float, directory: Path) -> Values:
     """What an idle connection over TLS costs, here after a request, and where nothing is done."""
-    with gunicorn(certs, THREADS) as server, contextlib.ExitStack() as stack:
-        stack.enter_context(RawClient(server).greet()).request(path="/hello")
-        before = server.rss()
-        for _ in range(_IDLE_CONNECTIONS):
+    values = {}
+    for loop in ("asyncio", "uvloop"):
+        if importlib.util.find_spec(loop):
+            values[f"gunicorn_h2 on {loop}"] = _idle_memory(certs, loop)
+            values[f"{loop} and TLS"] = _bare_idle_memory(certs, loop, directory)
+    title = f"memory of one of {_IDLE_CONNECTIONS} idle TLS connections"
+    return {Figure(title, "KB", higher_is_better=False): values}
+
+
+def _idle_memory(certs: Certs, loop: str) -> float:
+    """KB that the worker holds for one that had a request."""
+    env = {"GUNICORN_H2_LOOP": loop}
+    with gunicorn(certs, THREADS, env=env) as server, contextlib.ExitStack() as stack:
+
+        def connect() -> None:
             client = stack.enter_context(RawClient(server).greet())
             assert client.request(path="/hello").status == 200
-        ours = server.rss() - before
+
+        return _growth(connect, server.worker_pid)
+
+
+def _bare_idle_memory(certs: Certs, loop: str, directory: Path) -> float:
+    """KB that a program holds which accepts and does no more."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.idle_tls", str(port)]
-    command += [str(certs.cert), str(certs.key)]
+    command += [str(certs.cert), str(certs.key), loop]
     context = certs.client_context()
     with running(command, port, directory) as program, contextlib.ExitStack() as stack:
         target = Target(port, certs)
@@ -80,18 +97,16 @@ def memory(certs: Certs, seconds: float, directory: Path) -> Values:
             plain = target.connect(None, timeout=10)
             stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
 
+        return _growth(connect, program.pid)
+
+
+def _growth(connect: Callable[[], None], pid: int) -> float:
+    """KB that a process takes for each of many connections, but for the first."""
+    connect()
+    before = rss(pid)
+    for _ in range(_IDLE_CONNECTIONS):
         connect()
-        before = rss(program.pid)
-        for _ in range(_IDLE_CONNECTIONS):
-            connect()
-        bare = rss(program.pid) - before
-    figure = Figure(
-        f"memory of one of {_IDLE_CONNECTIONS} idle TLS connections", "KB", higher_is_better=False
-    )
-    per_connection = 1024 * _IDLE_CONNECTIONS
-    return {
-        figure: {"gunicorn_h2": ours / per_connection, "the loop and TLS": bare / per_connection}
-    }
+    return (rss(pid) - before) / 1024 / _IDLE_CONNECTIONS
 
 
 def long_path(certs: Certs, _: float, __: Path) -> Values:

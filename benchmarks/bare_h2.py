@@ -79,7 +79,7 @@ async def serve(
     await server.serve_forever()
 
 
-def main(protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+def main() -> None:
     """Serve as the command line says, on uvloop where that is installed."""
     try:
         import uvloop
@@ -87,8 +87,8 @@ def main(protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         run = asyncio.run
     else:
         run = uvloop.run
-    run(serve(protocol, int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    run(serve(BareProtocol, int(sys.argv[1]), sys.argv[2], sys.argv[3]))
 
 
 if __name__ == "__main__":
-    main(BareProtocol)
+    main()

@@ -13,7 +13,7 @@ import importlib.util
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,7 @@ def gunicorn(
     tls: bool = True,
     workers: int = 1,
     args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Server:
     """Gunicorn with one of its worker classes, by default ours, to be started by ``with``."""
     return Server(
@@ -102,6 +103,7 @@ def gunicorn(
         graceful_timeout=1,
         access_logged=False,
         args=args,
+        env=env,
     )
 
 
