@@ -35,6 +35,15 @@ from .stream import Field
 
 #: What h2 assumes of a peer until its SETTINGS say otherwise (RFC 9113 section 6.5.2).
 _DEFAULT_WINDOW = 65_535
+#: Fields are checked by `fields`, and made by Gunicorn's rules.
+_CONFIGURATION = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
 _GOAWAY_LENGTH = HEADER_LENGTH + 8
 _RST_STREAM_LENGTH = HEADER_LENGTH + 4
 #: Flags of frames, in h2's words.
@@ -76,16 +85,7 @@ class Engine(H2Connection):
     MAX_CLOSED_STREAMS = 1_000
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(
-            H2Configuration(
-                client_side=False,
-                header_encoding=None,
-                validate_inbound_headers=False,
-                normalize_inbound_headers=False,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
+        super().__init__(_CONFIGURATION)
         self.encoder = FieldEncoder()
         self.fields = FieldDecoder()
         self.decoder = self.fields
