@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -20,7 +19,6 @@ from tests.support.proc import rss
 
 from .h2load import Load, check, requests_per_second
 from .processes import free_port, running
-from .relay import DELAY, relay
 from .report import Figure
 from .servers import Target, gunicorn
 
@@ -29,6 +27,8 @@ _STREAMS = (1, 10, 100)
 _CONNECTIONS = (10, 100, 1_000)
 _IDLE_CONNECTIONS = 500
 _LONG_UPLOAD = 10 * (1 << 20)
+#: Each way, in milliseconds.
+_DELAY = 25
 #: The last tenth begins after more than a million.
 _ENDURANCE_REQUESTS = 1_200_000
 
@@ -109,37 +109,39 @@ def _growth(connect: Callable[[], None], pid: int) -> float:
     return (rss(pid) - before) / 1024 / _IDLE_CONNECTIONS
 
 
-def long_path(certs: Certs, _: float, __: Path) -> Values:
+def long_path(certs: Certs, _: float, directory: Path) -> Values:
     """An upload to a server that is far away, by HTTP/2 and by HTTP/1.1."""
+    values: Values = {}
     with gunicorn(certs, THREADS) as server:
-        times = {
-            name: asyncio.run(_upload(server.port, certs, http2=http2))
-            for name, http2 in (("HTTP/2", True), ("HTTP/1.1", False))
-        }
-    title = f"POST of 10 MB over a path of {2 * DELAY * 1000:.0f} ms there and back"
-    return {Figure(title, "s", higher_is_better=False): times}
+        for megabits, rate in (("100", "100 Mbit/s"), ("inf", "any rate")):
+            port = free_port()
+            command = [sys.executable, "-m", "benchmarks.relay", str(port), str(server.port)]
+            command += [str(_DELAY), megabits]
+            title = f"POST of 10 MB over a path of {2 * _DELAY} ms there and back, at {rate}"
+            with running(command, port, directory):
+                values[Figure(title, "s", higher_is_better=False)] = {
+                    name: _upload(port, certs, http2=http2)
+                    for name, http2 in (("HTTP/2", True), ("HTTP/1.1", False))
+                }
+    return values
 
 
-async def _upload(port: int, certs: Certs, *, http2: bool) -> float:
+def _upload(port: int, certs: Certs, *, http2: bool) -> float:
     """Seconds on a warm connection."""
-    context = httpx.create_ssl_context(verify=str(certs.ca))
-    async with (
-        relay(port) as far_port,
-        httpx.AsyncClient(
-            http1=not http2,
-            http2=http2,
-            verify=context,
-            base_url=f"https://127.0.0.1:{far_port}",
-            timeout=60,
-        ) as client,
-    ):
-        (await client.get("/hello")).raise_for_status()
+    with httpx.Client(
+        http1=not http2,
+        http2=http2,
+        verify=httpx.create_ssl_context(verify=str(certs.ca)),
+        base_url=f"https://127.0.0.1:{port}",
+        timeout=60,
+    ) as client:
+        client.get("/hello").raise_for_status()
         start = time.perf_counter()
-        response = await client.post("/upload", content=bytes(_LONG_UPLOAD))
+        response = client.post("/upload", content=bytes(_LONG_UPLOAD))
         elapsed = time.perf_counter() - start
-        assert response.text == str(_LONG_UPLOAD)
-        assert response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
-        return elapsed
+    assert response.text == str(_LONG_UPLOAD)
+    assert response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+    return elapsed
 
 
 def endurance(certs: Certs, _: float, __: Path) -> Values:
