@@ -197,6 +197,10 @@ class Connection:
         """Give ``count`` flow-controlled bytes back: the application has read them."""
         self._requests.credit(stream, count)
 
+    def application_waits(self, stream: Stream, now: float) -> None:
+        """The application has read all that came, and waits for more."""
+        self._requests.application_waits(stream, now)
+
     def discard_body(self, stream: Stream) -> None:
         """Nobody reads the body any more: give back what came, and what comes."""
         self._requests.discard_body(stream)

@@ -62,6 +62,8 @@ class Http2Session:
         self._last_announced = False
         self._drained = False
         self._flush_again = False
+        #: Bytes that applications have read since the last flush, by stream; to be credited.
+        self._read: dict[Stream, int] = {}
 
     # -- from the transport ---------------------------------------------------
 
@@ -122,6 +124,8 @@ class Http2Session:
         link = self._link
         connection = self._connection
         now = self._server.now()
+        if self._read:
+            self._give_credit(now)
         for _ in range(_WRITE_ROUNDS):
             room = link.room()
             data = connection.bytes_to_send(room, now)
@@ -139,6 +143,16 @@ class Http2Session:
                 self._flush_again = True
                 self._server.loop.call_soon(self._continue_flush)
         self._close_if_done()
+
+    def _give_credit(self, now: float) -> None:
+        """Let the peer send on: once a turn, in which there may be a read for each frame."""
+        connection = self._connection
+        read, self._read = self._read, {}
+        for stream, credit in read.items():
+            if stream.id in connection.streams:
+                connection.credit(stream, credit)
+                if stream.exchange.waiting_since is not None:
+                    connection.application_waits(stream, now)
 
     def _continue_flush(self) -> None:
         self._flush_again = False
@@ -362,7 +376,7 @@ class Http2Session:
         """The application has read: the peer may send on."""
         stream = self._stream(exchange)
         if stream is not None:
-            self._connection.credit(stream, credit)
+            self._read[stream] = self._read.get(stream, 0) + credit
 
     def finished(self, exchange: Exchange, result: Any) -> None:
         """The thread is done: what the application left unread is given back."""

@@ -23,6 +23,7 @@ from .responses import Responses
 from .scheduler import parse_priority
 from .settings import Settings
 from .stream import Field, Stream
+from .windows import ReceiveWindows
 
 _MAX_STREAM_ID = 2**31 - 1
 #: Streams that we have reset of which we remember that it was us.
@@ -64,6 +65,7 @@ class Requests:
         "_resets",
         "_responses",
         "_settings",
+        "_windows",
         "streams",
     )
 
@@ -81,6 +83,7 @@ class Requests:
         self._responses = responses
         #: Streams that are open or half-closed.
         self.streams: dict[int, Stream] = {}
+        self._windows = ReceiveWindows(h2, settings)
         self._resets = Budget(settings.max_resets, settings.flood_interval, now)
         #: Streams that we reset lately: their peer may not know yet.
         self._reset_lately: deque[int] = deque(maxlen=_RESETS_REMEMBERED)
@@ -238,6 +241,11 @@ class Requests:
             stream.uncredited -= count
             self._h2.acknowledge_received_data(count, stream.id)
 
+    def application_waits(self, stream: Stream, now: float) -> None:
+        """The application has read all that came, and waits for more."""
+        if not stream.body_ended:
+            self._windows.application_waits(stream, now)
+
     def discard_body(self, stream: Stream) -> None:
         """Nobody reads the body any more: give back what came, and what comes."""
         stream.discards_body = True
@@ -282,6 +290,7 @@ class Requests:
         """The stream is closed: forget it."""
         del self.streams[stream.id]
         self._responses.forget(stream)
+        self._windows.forget(stream)
         self.credit(stream, stream.uncredited)
         if not self._failed:
             self._h2.forget(stream.id)

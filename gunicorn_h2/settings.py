@@ -124,7 +124,8 @@ class Settings:
         doc="Requests that one connection may have open at once. Gunicorn's own setting.")
     initial_window_size: int = _row("http2_initial_window_size", "bytes", 65_535, 1, 2**31 - 1,
         doc="Bytes of one request's body that are held for the application until it reads them."
-        " Gunicorn's own setting.")
+        " It is more for an application that reads them as they come: see"
+        " `h2_connection_window_size`. Gunicorn's own setting.")
     max_frame_size: int = _row("http2_max_frame_size", "bytes", 16_384, 16_384, 2**24 - 1,
         doc="Longest frame a peer may send. Gunicorn's own setting.")
     max_header_list_size: int = _row("http2_max_header_list_size", "bytes", 65_536, 0, UNLIMITED,
@@ -140,10 +141,11 @@ class Settings:
         doc="Bytes of one connection written but not yet taken by the kernel above which no more"
         " response data is sent.")
     connection_window_size: int = _row(
-        "h2_connection_window_size", "bytes", 1_048_576, 65_535, 2**31 - 1,
+        "h2_connection_window_size", "bytes", 8_388_608, 65_535, 2**31 - 1,
         doc="Bytes of all request bodies of one connection together that are held until the"
-        " application reads them. At least `http2_initial_window_size`, to which the default"
-        " is raised where needed.")
+        " application reads them. Up to half of it is for bodies that the application reads as"
+        " they come: their windows grow, so that more of them can be under way on a long path."
+        " At least `http2_initial_window_size`, to which the default is raised where needed.")
     max_threads: int = _row("h2_max_threads", "integer", 0, 0, 10_000,
         doc="Threads that one worker may have when requests run long, such as event streams: each"
         " that has run for `h2_long_request_after` lets another thread be started, up to this"

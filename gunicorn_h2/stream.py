@@ -29,6 +29,7 @@ class Stream:
         "discards_body",
         "exchange",
         "failed",
+        "growth",
         "head",
         "head_sent",
         "id",
@@ -43,6 +44,7 @@ class Stream:
         "trailers",
         "uncredited",
         "urgency",
+        "window_whole_since",
     )
 
     def __init__(self, stream_id: int, content_length: int | None, now: float) -> None:
@@ -57,6 +59,10 @@ class Stream:
         self.received = 0
         #: Flow-controlled bytes received and not given back to the peer yet.
         self.uncredited = 0
+        #: Bytes by which the window it is received in has grown.
+        self.growth = 0
+        #: When all of that window was last known to be open while the application waited.
+        self.window_whole_since = now
         #: Nobody will read the body any more: its bytes are given back at once.
         self.discards_body = False
         #: END_STREAM was received.

@@ -14,6 +14,7 @@ from h2.connection import H2Connection
 from h2.events import (
     DataReceived,
     InformationalResponseReceived,
+    PingAckReceived,
     ResponseReceived,
     StreamEnded,
     WindowUpdated,
@@ -226,6 +227,44 @@ def test_an_unread_body_holds_no_window_while_its_response_waits_for_the_peer() 
         assert not client.of(DataReceived)
 
     with_bench(app, test, settings=Settings(threads=1, connection_window_size=65_535))
+
+
+def test_no_window_grows_while_the_application_is_at_work() -> None:
+    """It reads, and all that came; but it never waits for the peer."""
+    arrived = threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        while arrived.acquire(timeout=10) and environ["wsgi.input"].read(65_535):
+            pass
+        start_response("200 OK", [])
+        return []
+
+    def received(client: Client) -> bool:
+        client.receive()
+        return any(isinstance(event, PingAckReceived) for event in client.events)
+
+    def window(client: Client) -> int:
+        return client.h2.local_flow_control_window(1)
+
+    async def test(bench: Bench) -> None:
+        client = Client(bench)
+        client.request(method="POST")
+        for _ in range(5):
+            client.events.clear()
+            for size in (16_384, 16_384, 16_384, 16_383):
+                client.h2.send_data(1, bytes(size))
+            client.h2.ping(b"received")
+            client.flush()
+            await until(lambda: received(client))
+            arrived.release()
+            await until(lambda: bool(client.has(WindowUpdated) and window(client)))
+            assert window(client) == 65_535
+        client.h2.end_stream(1)
+        client.flush()
+        arrived.release()
+        await until(lambda: client.has(StreamEnded))
+
+    with_bench(app, test)
 
 
 def test_an_empty_frame_ends_a_body_though_the_window_has_shrunk_since() -> None:

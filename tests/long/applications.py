@@ -131,6 +131,8 @@ class Applications(Recorder):
         count = owed if self._choices.one_in(2) else owed // 2
         self.owed[stream.id] -= count
         self.connection.credit(stream, count)
+        if count == owed:
+            self.connection.application_waits(stream, self._now)
 
     def _inform(self, stream: Stream) -> None:
         if stream.id not in self.answered:

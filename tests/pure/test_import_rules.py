@@ -21,7 +21,7 @@ LAYERS = (
     ("settings", "limits", "stream", "frames", "acceptor"),
     ("sources", "compression", "fields", "guard", "scheduler"),
     ("engine",),
-    ("responses",),
+    ("responses", "windows"),
     ("requests",),
     ("connection",),
     ("environ",),
@@ -39,7 +39,7 @@ APART = ("demo", "devcert")
 
 PURE = (
     *("frames", "guard", "compression", "fields", "stream", "scheduler", "limits"),
-    *("requests", "responses", "engine", "connection", "environ"),
+    *("requests", "responses", "engine", "windows", "connection", "environ"),
 )
 IMPURE_IMPORTS = {"asyncio", "threading", "socket", "ssl", "time"}
 

@@ -39,7 +39,7 @@ DOCUMENTED = [
     ("http2_max_header_list_size", "bytes", 65_536, 0, 16_777_216),
     ("h2_high_water_mark", "bytes", 65_536, 0, 2_147_483_647),
     ("h2_transport_high_water_mark", "bytes", 131_072, 16_384, 16_777_216),
-    ("h2_connection_window_size", "bytes", 1_048_576, 65_535, 2_147_483_647),
+    ("h2_connection_window_size", "bytes", 8_388_608, 65_535, 2_147_483_647),
     ("h2_max_queued_requests", "integer", 4_096, 1, 1_000_000),
     ("h2_max_threads", "integer", 0, 0, 10_000),
     ("h2_long_request_after", "seconds", 0.1, 0.01, 3_600),
@@ -400,18 +400,20 @@ def test_gunicorns_settings_have_no_variable_of_ours(start: Start, name: str) ->
 
 
 def test_connection_window_is_no_smaller_than_a_streams(start: Start) -> None:
-    settings = start("http2_initial_window_size = 2_000_000")
-    assert settings.initial_window_size == settings.connection_window_size == 2_000_000
-    settings = start("http2_initial_window_size = 2_000_000\nh2_connection_window_size = 2_000_000")
-    assert settings.connection_window_size == 2_000_000
+    settings = start("http2_initial_window_size = 20_000_000")
+    assert settings.initial_window_size == settings.connection_window_size == 20_000_000
+    settings = start(
+        "http2_initial_window_size = 20_000_000\nh2_connection_window_size = 20_000_000"
+    )
+    assert settings.connection_window_size == 20_000_000
     text = refusal(
         start,
-        "http2_initial_window_size = 2_000_000",
-        env={"GUNICORN_H2_CONNECTION_WINDOW_SIZE": "1999999"},
+        "http2_initial_window_size = 20_000_000",
+        env={"GUNICORN_H2_CONNECTION_WINDOW_SIZE": "19999999"},
     )
     assert text == (
-        "h2_connection_window_size = 1999999 (from GUNICORN_H2_CONNECTION_WINDOW_SIZE):"
-        f" must be at least http2_initial_window_size = 2000000 (from {start.conf})"
+        "h2_connection_window_size = 19999999 (from GUNICORN_H2_CONNECTION_WINDOW_SIZE):"
+        f" must be at least http2_initial_window_size = 20000000 (from {start.conf})"
     )
 
 

@@ -157,13 +157,15 @@ class CorePeer(RawClient):
         if end:
             responses.end(stream, list(trailers))
 
-    def read_body(self, stream_id: int) -> bytes:
-        """Read, as the application, all of the body that is there."""
+    def read_body(self, stream_id: int, *, waits: bool = False) -> bytes:
+        """Read, as the application, all of the body that is there, and wait for more or not."""
         stream = self.stream(stream_id)
         handler = self.handler
         body, handler.bodies[stream_id] = handler.bodies[stream_id], b""
         owed, handler.owed[stream_id] = handler.owed[stream_id], 0
         self.connection.credit(stream, owed)
+        if waits:
+            self.connection.application_waits(stream, self.now)
         return body
 
     # -- the peer's end -----------------------------------------------------------
