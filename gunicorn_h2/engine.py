@@ -23,6 +23,7 @@ from .compression import FieldDecoder, FieldEncoder
 from .frames import (
     CONTINUATION,
     DATA,
+    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     HEADER_LENGTH,
@@ -33,8 +34,6 @@ from .frames import (
 from .settings import Settings as WorkerSettings
 from .stream import Field
 
-#: What h2 assumes of a peer until its SETTINGS say otherwise (RFC 9113 section 6.5.2).
-_DEFAULT_WINDOW = 65_535
 #: Fields are checked by `fields`, and made by Gunicorn's rules.
 _CONFIGURATION = H2Configuration(
     client_side=False,
@@ -106,7 +105,7 @@ class Engine(H2Connection):
             client=False,
             initial_values={
                 SettingCodes.MAX_FRAME_SIZE: settings.max_frame_size,
-                SettingCodes.INITIAL_WINDOW_SIZE: max(window, _DEFAULT_WINDOW),
+                SettingCodes.INITIAL_WINDOW_SIZE: max(window, DEFAULT_WINDOW),
             },
         )
         self.max_inbound_frame_size = settings.max_frame_size
@@ -123,9 +122,6 @@ class Engine(H2Connection):
             },
         )
         self.write(frame.serialize())
-        extra = settings.connection_window_size - _DEFAULT_WINDOW
-        if extra > 0:
-            self.increment_flow_control_window(extra)
 
     # -- in ---------------------------------------------------------------------
 

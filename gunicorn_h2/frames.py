@@ -37,6 +37,9 @@ _PRIORITY_LENGTH = 5
 #: Length (in two parts), type, flags, stream.
 HEADER = struct.Struct(">BHBBL")
 
+#: Of a connection, and of a stream until SETTINGS say otherwise (RFC 9113 section 6.9.2).
+DEFAULT_WINDOW = 65_535
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 #: The encoder's table never grows past the protocol's default, whatever the

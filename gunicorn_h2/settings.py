@@ -143,9 +143,10 @@ class Settings:
     connection_window_size: int = _row(
         "h2_connection_window_size", "bytes", 8_388_608, 65_535, 2**31 - 1,
         doc="Bytes of all request bodies of one connection together that are held until the"
-        " application reads them. Up to half of it is for bodies that the application reads as"
-        " they come: their windows grow, so that more of them can be under way on a long path."
-        " At least `http2_initial_window_size`, to which the default is raised where needed.")
+        " application reads them. A connection begins with 1 MiB at most. It comes to have all of"
+        " it, and a request half of it, where bodies are read as they come: more of them can then"
+        " be under way on a long path. At least `http2_initial_window_size`, to which the default"
+        " is raised where needed.")
     max_threads: int = _row("h2_max_threads", "integer", 0, 0, 10_000,
         doc="Threads that one worker may have when requests run long, such as event streams: each"
         " that has run for `h2_long_request_after` lets another thread be started, up to this"

@@ -11,12 +11,15 @@ was used in the time that a round trip may take.
 from __future__ import annotations
 
 from .engine import Engine
+from .frames import DEFAULT_WINDOW
 from .settings import Settings
 from .stream import Stream
 
 #: Paths are not longer, there and back, in seconds: who sends less than half a window in
 #: this time is not held back by it.
 _LONGEST_ROUND_TRIP = 1.0
+#: Bytes of a connection's window before any stream's has grown.
+_FIRST_CONNECTION_WINDOW = 1 << 20
 #: A window that is too small becomes so many times as large.
 _FACTOR = 4
 
@@ -31,6 +34,9 @@ class ReceiveWindows:
         #: the others, should the applications of those that have grown stop reading; and up
         #: to half of it h2 gives back late.
         self._spare = max(0, settings.connection_window_size // 2 - self._initial)
+        #: Bytes by which the connection's own window may still grow.
+        self._withheld = settings.connection_window_size - DEFAULT_WINDOW
+        self._grow_connection(max(self._initial, _FIRST_CONNECTION_WINDOW) - DEFAULT_WINDOW)
 
     def application_waits(self, stream: Stream, now: float) -> None:
         """The application has read all that came: let more be under way if it could be used."""
@@ -46,6 +52,14 @@ class ReceiveWindows:
             self._spare -= growth
             stream.growth += growth
             self._h2.increment_flow_control_window(growth, stream.id)
+            self._grow_connection(2 * growth)
+
+    def _grow_connection(self, count: int) -> None:
+        """Let more be under way on all streams together, within what the setting allows."""
+        count = min(count, self._withheld)
+        if count:
+            self._withheld -= count
+            self._h2.increment_flow_control_window(count)
 
     def forget(self, stream: Stream) -> None:
         """The stream has ended: others may grow instead."""

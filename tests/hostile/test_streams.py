@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
@@ -13,7 +13,7 @@ from tests.support.apps import HELLO
 from tests.support.frames import RawClient
 from tests.support.wire import ErrorCode, FrameType, Setting
 
-from .conftest import TIMER_MARGIN, StartTarget, Watched
+from .conftest import TIMER_MARGIN
 from .peers import MAX_WINDOW, want_end, want_well
 from .watch import Watch
 
@@ -48,14 +48,6 @@ WINDOW_FAULTS: dict[str, tuple[bytes, ErrorCode]] = {
 def tls() -> bool:
     """Cleartext: what frames mean does not depend on what carries them."""
     return False
-
-
-@pytest.fixture
-def watch(start_target: StartTarget, watched: Watched, tls: bool) -> Iterator[Watch]:
-    """A connection's window is smaller than by default: it is used up sooner."""
-    env = {"GUNICORN_H2_CONNECTION_WINDOW_SIZE": str(CONNECTION_WINDOW)}
-    with watched(start_target(tls=tls, env=env)) as watch:
-        yield watch
 
 
 @pytest.mark.parametrize("kind", WINDOW_FAULTS)

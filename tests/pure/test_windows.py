@@ -37,6 +37,30 @@ def test_a_window_grows_each_time_it_is_used_while_the_application_waits(peer: C
     assert windows == [4 * DEFAULT_WINDOW, 16 * DEFAULT_WINDOW, 64 * DEFAULT_WINDOW, GROWN, GROWN]
 
 
+def test_the_window_of_the_connection_grows_with_those_of_its_streams(peer: CorePeer) -> None:
+    assert peer.send_window(0) == 1_048_576
+    upload(peer, 1, 1)
+    assert peer.send_window(0) == 1_048_576 + 2 * 3 * DEFAULT_WINDOW - DEFAULT_WINDOW
+    upload(peer, 1)
+    assert peer.send_window(0) + GROWN > CONNECTION_WINDOW - GROWN
+    assert peer.send_window(0) <= CONNECTION_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("stream", "connection", "first"),
+    [
+        (65_535, 65_535, 65_535),
+        (65_535, 100_000, 100_000),
+        (65_535, 4_000_000, 1_048_576),
+        (2_000_000, 4_000_000, 2_000_000),
+        (4_000_000, 4_000_000, 4_000_000),
+    ],
+)
+def test_the_window_that_a_connection_begins_with(stream: int, connection: int, first: int) -> None:
+    peer = greeted_peer(initial_window_size=stream, connection_window_size=connection)
+    assert peer.send_window(0) == first
+
+
 def test_half_of_the_window_is_enough(peer: CorePeer) -> None:
     """What comes steadily, and is credited as it comes, never uses a window up."""
     peer.headers(1, end_stream=False)
