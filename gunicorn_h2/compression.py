@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from hpack import Decoder, Encoder, HeaderTuple, HPACKError
+from hpack.hpack import encode_integer
 
 from .stream import Field
 
@@ -20,18 +21,17 @@ _MAX_SIZE_UPDATES = 2
 #: up to so many representations: each costs microseconds of the loop, and a byte is enough.
 _ALWAYS_DECODED = 16_384
 _MAX_REPRESENTATIONS = 4_096
-#: Fields whose values are seldom sent twice: in the table they would push out others.
-_NOT_INDEXED = frozenset(
-    (
-        b"age",
-        b"content-length",
-        b"content-range",
-        b"etag",
-        b"last-modified",
-        b"location",
-        b"set-cookie",
-    )
-)
+#: Fields whose values are seldom sent twice, and would push out others, with the places of
+#: their names in the static table (RFC 7541 appendix A).
+_NOT_INDEXED = {
+    b"age": 21,
+    b"content-length": 28,
+    b"content-range": 30,
+    b"etag": 34,
+    b"last-modified": 44,
+    b"location": 46,
+    b"set-cookie": 55,
+}
 
 
 class CompressionFault(ProtocolError):
@@ -69,18 +69,18 @@ class FieldEncoder(Encoder):
         return b"".join(parts)
 
     def _encode_field(self, field: Field, huffman: bool) -> bytes:
-        # Compressing what is sent once costs more than it saves.
-        lasts = field[0] not in _NOT_INDEXED
-        part = self.add(field, not lasts, huffman and lasts)
+        name, value = field
+        if name in _NOT_INDEXED:
+            # A literal "without indexing" (section 6.2.2). Compressing what is sent once
+            # costs more than it saves.
+            length = bytes(encode_integer(len(value), 7))
+            return bytes((0x0F, _NOT_INDEXED[name] - 15)) + length + value
+        part = self.add(field, False, huffman)
         if part[0] & 0x80:
             self._indexed[field] = part
-        elif lasts:
+        else:
             # It has a place in the table now, and the others have moved on by one.
             self._indexed.clear()
-        else:
-            # From "never indexed", which binds proxies, to "without indexing" (RFC 7541
-            # section 6.2).
-            part = bytes((part[0] & 0x0F,)) + part[1:]
         return part
 
 
