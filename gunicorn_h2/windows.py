@@ -21,7 +21,7 @@ _LONGEST_ROUND_TRIP = 1.0
 #: Bytes of a connection's window before any stream's has grown.
 _FIRST_CONNECTION_WINDOW = 1 << 20
 #: A window that is too small becomes so many times as large.
-_FACTOR = 4
+_FACTOR = 16
 
 
 class ReceiveWindows:
