@@ -62,6 +62,19 @@ def requests_per_second(url: str, load: Load, seconds: float) -> float:
     return float(match[1])
 
 
+def slowest_request(url: str, load: Load, count: int) -> float:
+    """Make ``count`` requests at once; the milliseconds until the last of them was answered.
+
+    :raises LoadError: not every request was answered, over HTTP/2 and with 2xx.
+    """
+    command = load.command(url, "-n", str(count))
+    output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    check(output)
+    match = re.search(r"time for request: +\S+ +([0-9.]+)(us|ms|s) ", output)
+    assert match is not None, output
+    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1_000.0}[match[2]]
+
+
 def check(output: str) -> None:
     """Raise `LoadError` unless the output of h2load tells of answers, and of nothing else."""
     if "Application protocol: h2" not in output:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import multiplex, neighbours
-from .h2load import Load, requests_per_second
+from . import neighbours
+from .h2load import Load, requests_per_second, slowest_request
 from .report import Figure
 from .servers import Target
 
 MEGABYTE = 1 << 20
+#: Of a page.
+_RESOURCES = 100
 
 #: Called with the server, the seconds that it may take, and a directory for its files;
 #: it returns a value for each figure.
@@ -54,10 +55,9 @@ def _with_file(load: Load, size: int, directory: Path) -> Load:
 
 
 def _page(target: Target, _: float, __: Path) -> tuple[float]:
-    seconds = asyncio.run(
-        multiplex.measure(target.url, target.certs, multiplex.hundred_resources, rounds=1)
-    )
-    return (1000 * seconds,)
+    page = Load(1, _RESOURCES, "/sleep?s=0.02")
+    slowest_request(target.url, page, _RESOURCES)  # so that the threads are there
+    return (slowest_request(target.url, page, _RESOURCES),)
 
 
 def _neighbours(target: Target, seconds: float, _: Path) -> tuple[float, float]:

@@ -192,6 +192,16 @@ class Engine(H2Connection):
             for frame in stream.acknowledge_received_data(0):
                 self.write(frame.serialize())
 
+    def grow_connection_window(self, count: int) -> None:
+        """Let ``count`` bytes more be under way, whatever of the window is in use now.
+
+        h2 takes what is open afterwards for all that there may be, and would keep the rest.
+        """
+        manager = self._inbound_flow_control_window_manager
+        whole = manager.max_window_size + count
+        self.increment_flow_control_window(count)
+        manager.max_window_size = whole
+
     def allow_empty_data(self, stream_id: int) -> None:
         """Prepare for DATA without data, which needs no window (RFC 9113 section 6.9.1).
 

@@ -59,7 +59,7 @@ class ReceiveWindows:
         count = min(count, self._withheld)
         if count:
             self._withheld -= count
-            self._h2.increment_flow_control_window(count)
+            self._h2.grow_connection_window(count)
 
     def forget(self, stream: Stream) -> None:
         """The stream has ended: others may grow instead."""

@@ -192,7 +192,8 @@ class CoreRun:
         ledger, settings, h2 = self._ledger, self._settings, self._connection._h2
         manager = h2._inbound_flow_control_window_manager
         unread = sum(stream.uncredited for stream in self._connection.streams.values())
-        whole = max(settings.connection_window_size, wire.DEFAULT_WINDOW)
+        withheld = self._connection._requests._windows._withheld
+        whole = max(settings.connection_window_size, wire.DEFAULT_WINDOW) - withheld
         in_window = wire.DEFAULT_WINDOW + ledger.given_back[0] - ledger.data_sent[0]
         must(in_window == manager.current_window_size, "the connection's window", in_window)
         held_back = manager._bytes_processed

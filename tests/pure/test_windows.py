@@ -46,6 +46,18 @@ def test_the_window_of_the_connection_grows_with_those_of_its_streams(peer: Core
     assert peer.send_window(0) <= CONNECTION_WINDOW
 
 
+def test_the_window_of_the_connection_grows_while_part_of_it_is_in_use(peer: CorePeer) -> None:
+    peer.headers(1, end_stream=False)
+    peer.send_body(1, DEFAULT_WINDOW)
+    upload(peer, 3, 2)
+    peer.read_body(1)
+    peer.send_body(3, GROWN)
+    peer.read_body(3)
+    peer.turn()
+    # All was read, more than half of the window since h2 last gave credit: all of it is open.
+    assert peer.send_window(0) == CONNECTION_WINDOW
+
+
 @pytest.mark.parametrize(
     ("stream", "connection", "first"),
     [
