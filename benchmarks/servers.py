@@ -268,5 +268,5 @@ CONTESTANTS: dict[str, Contestant] = {
     "pyvoy": Contestant(_pyvoy, modules=["pyvoy"]),
     "nginx + gthread": Contestant(_nginx, commands=["nginx"]),
     "Caddy + gthread": Contestant(_caddy, commands=["caddy"]),
-    BARE: Contestant(_bare, paths=frozenset({"/hello", "/1mb"})),
+    BARE: Contestant(_bare, paths=frozenset({"/hello", "/1mb", "/upload"})),
 }
