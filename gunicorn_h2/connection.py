@@ -138,13 +138,15 @@ class Connection:
                 pass
 
     def _receive_window_update(self, frame: Frame, now: float) -> None:
-        increment, raw = frames.window_update(frame)
+        increment = frames.window_increment(frame)
         stream = self.streams.get(frame.stream_id)
-        if stream is not None and increment == 0:
-            # RFC 9113 section 6.9: an error of the stream; h2 takes the connection.
+        if not increment:
+            # RFC 9113 section 6.9: an error of the stream, where there is one to reset.
+            if stream is None:
+                raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
             self._requests.peer_fault(stream, now)
             return
-        for event in self._h2.feed(raw):
+        for event in self._h2.feed_window_update(frame.stream_id, increment):
             if isinstance(event, StreamReset):
                 self._requests.reset_by_h2(frame.stream_id, now)
             elif stream is not None:

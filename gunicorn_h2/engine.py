@@ -74,6 +74,16 @@ class _DataFrame(NamedTuple):
         return "DATA"
 
 
+class _WindowUpdateFrame(NamedTuple):
+    """What h2 looks at in a WINDOW_UPDATE frame."""
+
+    stream_id: int
+    window_increment: int
+
+    def __repr__(self) -> str:
+        return "WINDOW_UPDATE"
+
+
 class Engine(H2Connection):
     """The server's side of one connection, in h2's eyes. Owned by L.
 
@@ -91,6 +101,7 @@ class Engine(H2Connection):
         dispatch: dict[Any, Any] = self._frame_dispatch_table
         dispatch[_HeadersFrame] = self._receive_headers_frame
         dispatch[_DataFrame] = self._receive_data_frame
+        dispatch[_WindowUpdateFrame] = self._receive_window_update_frame
         self._greet(settings)
 
     def _greet(self, settings: WorkerSettings) -> None:
@@ -146,10 +157,14 @@ class Engine(H2Connection):
         """Show h2 a DATA frame of ``length`` flow-controlled bytes."""
         return self._feed_frame(_DataFrame(stream_id, length, _ENDS if ends else _GOES_ON))
 
+    def feed_window_update(self, stream_id: int, increment: int) -> list[Event]:
+        """Show h2 a WINDOW_UPDATE frame of 1 to 2^31 - 1 bytes."""
+        return self._feed_frame(_WindowUpdateFrame(stream_id, increment))
+
     def _feed_frame(self, frame: Any) -> list[Event]:
         """Have h2 act upon a frame as it is, where `feed` would parse it and make a text of it.
 
-        These two are most of what there is to do, and the text alone, made of each frame for
+        These three are most of what there is to do, and the text alone, made of each frame for
         a log that is off, would be half of the time that 16 KB of DATA take.
         """
         try:

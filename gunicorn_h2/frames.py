@@ -138,17 +138,11 @@ def known_settings(frame: Frame) -> tuple[bytes, int | None]:
     return SettingsFrame(0, settings=known).serialize(), min(table_sizes, default=None)
 
 
-def window_update(frame: Frame) -> tuple[int, bytes]:
-    """A WINDOW_UPDATE's increment, and the frame without its reserved bit.
-
-    h2 would take the bit for a part of the number.
-    """
+def window_increment(frame: Frame) -> int:
+    """By how many bytes a WINDOW_UPDATE opens its window, without the reserved bit."""
     if len(frame.payload) != 4:
         raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
-    increment = int.from_bytes(frame.payload, "big") & 0x7FFFFFFF
-    return increment, frame_header(
-        4, frame.type, frame.flags, frame.stream_id
-    ) + increment.to_bytes(4, "big")
+    return int.from_bytes(frame.payload, "big") & 0x7FFFFFFF
 
 
 def priority_error(frame: Frame) -> ErrorCodes | None:
