@@ -152,7 +152,7 @@ class Connection:
             elif stream is not None:
                 self.responses.window_opened(stream)
             else:
-                self.responses.connection_window_opened(self.streams.values())
+                self.responses.connection_window_opened()
 
     def _receive_settings(self, frame: Frame) -> None:
         for event in self._h2.feed_settings(*frames.known_settings(frame)):

@@ -6,7 +6,7 @@ asked of h2 for every frame and never kept here (RFC 9113 section 5.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from .engine import Engine
 from .frames import HEADER_LENGTH
@@ -24,7 +24,7 @@ class Responses:
     :param completed: told when END_STREAM, or RST_STREAM in its place, has been written.
     """
 
-    __slots__ = ("_completed", "_h2", "_scheduler", "_sent", "_window_exhausted")
+    __slots__ = ("_completed", "_h2", "_held", "_scheduler", "_sent")
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Responses:
         self._sent = sent
         self._completed = completed
         self._scheduler = Scheduler()
-        #: The connection's window held a stream back.
-        self._window_exhausted = False
+        #: Streams whose data the connection's window holds back, in the order of their turns.
+        self._held: dict[Stream, None] = {}
 
     # -- what the application answers ----------------------------------------------
 
@@ -78,6 +78,7 @@ class Responses:
     def forget(self, stream: Stream) -> None:
         """The stream is gone; drop what it still had to send."""
         self._scheduler.remove(stream)
+        self._held.pop(stream, None)
         stream.outbox.clear()
         stream.queued = 0
 
@@ -92,12 +93,11 @@ class Responses:
         if stream.has_output:
             self._scheduler.add(stream)
 
-    def connection_window_opened(self, streams: Iterable[Stream]) -> None:
-        """The connection's window has grown."""
-        if self._window_exhausted:
-            self._window_exhausted = False
-            for stream in streams:
-                self.window_opened(stream)
+    def connection_window_opened(self) -> None:
+        """The connection's window has grown: who waited for it goes on where it was."""
+        held, self._held = self._held, {}
+        for stream in held:
+            self.window_opened(stream)
 
     # -- frames ------------------------------------------------------------------
 
@@ -131,8 +131,9 @@ class Responses:
             window = min(h2.local_flow_control_window(stream.id), stream.queued)
             if window <= 0:
                 # Others may have fields to send, which no window holds back.
-                self._window_exhausted |= h2.outbound_flow_control_window <= 0
                 self._scheduler.remove(stream)
+                if h2.outbound_flow_control_window <= 0:
+                    self._held[stream] = None
                 return used
             size = min(window, room, h2.max_outbound_frame_size, _MAX_DATA_FRAME)
             data = _take(stream, size)

@@ -278,6 +278,50 @@ def test_the_connection_window_is_shared() -> None:
     assert peer.connection.streams == {}
 
 
+@pytest.mark.parametrize("credit", [1_000, 16_384])
+def test_a_download_does_not_take_all_that_the_connection_window_lets_through(
+    credit: int,
+) -> None:
+    peer = greeted_peer(OPEN)
+    peer.headers(1)
+    peer.respond(1, bytes(10 * DEFAULT_WINDOW))
+    peer.turn()
+    for stream_id in (3, 5):
+        peer.headers(stream_id)
+        peer.respond(stream_id, b"small")
+        assert written(peer) == [("HEADERS", stream_id, 0, False)]
+    peer.window_update(0, credit)
+    assert written(peer) == [("DATA", 1, credit, False)]
+    peer.window_update(0, credit)
+    data = [("DATA", 3, 5, True), ("DATA", 5, 5, True), ("DATA", 1, credit - 10, False)]
+    assert written(peer) == data
+
+
+def test_downloads_share_a_connection_window_that_opens_a_little_at_a_time() -> None:
+    peer = greeted_peer(OPEN)
+    for stream_id in (1, 3, 5):
+        peer.headers(stream_id)
+        peer.respond(stream_id, bytes(10 * DEFAULT_WINDOW))
+    peer.turn()
+    sizes = dict.fromkeys((1, 3, 5), 0)
+    for _ in range(30):
+        peer.window_update(0, 5_000)
+        for _, stream_id, size, _ in written(peer):
+            sizes[stream_id] += size
+    assert set(sizes.values()) == {50_000}
+
+
+def test_who_waits_for_the_connection_window_and_is_reset_gets_nothing_of_it() -> None:
+    peer = greeted_peer(OPEN)
+    for stream_id in (1, 3, 5):
+        peer.headers(stream_id)
+        peer.respond(stream_id, bytes(2 * DEFAULT_WINDOW))
+    peer.turn()
+    peer.rst(3)
+    peer.window_update(0, DEFAULT_WINDOW)
+    assert set(order(peer)) == {1, 5}
+
+
 def test_both_windows_are_needed_in_whatever_order_they_open() -> None:
     for first, second in ((0, 1), (1, 0)):
         peer = greeted_peer(SHUT)
