@@ -18,15 +18,25 @@ from typing import Any
 
 Job = Callable[[], None]
 
+#: How long what waits for a thread may be overlooked, in seconds.
+_LOOK_INTERVAL = 0.005
+#: A thread that is woken goes on after a tenth of a millisecond. Where it took so many seconds,
+#: others had the interpreter, which they give up every 5 ms (`sys.getswitchinterval`).
+_CROWDED = 0.002
+#: A job that has run for less is likely to end soon, in seconds.
+_SHORT = 0.005
+
 
 class _Thread:
     """A thread of the pool, the baton it waits for, and what it does. Changed under the lock."""
 
-    __slots__ = ("baton", "connection", "since", "waits_for_peer")
+    __slots__ = ("baton", "connection", "since", "waits_for_peer", "woken_at")
 
     def __init__(self) -> None:
         self.baton = threading.Lock()
         self.baton.acquire()
+        #: When it was woken last, or started.
+        self.woken_at = time.monotonic()
         #: When it took its job (`time.monotonic`); None while it has none.
         self.since: float | None = None
         #: Whose job it is.
@@ -46,6 +56,10 @@ class Pool:
       same connection, up to twice ``size`` threads in all. So no peer can hold up the others.
 
     Threads that are too many end when nothing is left for them to do.
+
+    Few threads do what many would only take the interpreter from each other for: those that
+    were idle for the shortest time go first, and in a crowd a thread that is done with a job
+    makes way for those that have one.
 
     :param size: number of threads; they are started as they are needed.
     :param max_size: the same as ``size`` where long requests count like all others.
@@ -71,8 +85,8 @@ class Pool:
         self._max_queued = max_queued
         self._report = report
         self._numbers = itertools.count(1)
-        #: Looks again whether another job may run (owned by L).
-        self._timer: asyncio.TimerHandle | None = None
+        #: L looks at the queue at the end of this turn, and again in a while (owned by L).
+        self._looks_soon = self._looks_later = False
         #: The pool's thread that runs here (each thread sees its own).
         self._here = threading.local()
         # Both sides change what follows, under the lock.
@@ -86,6 +100,8 @@ class Pool:
         self._queued = 0
         #: A thread was woken or started and has not looked at the queue yet.
         self._waking = False
+        #: The thread that was woken last had to wait for the interpreter.
+        self._crowded = False
 
     @property
     def queued(self) -> int:
@@ -107,6 +123,9 @@ class Pool:
     def submit(self, connection: Any, job: Job) -> bool:
         """Run ``job`` on a thread, in its connection's turn (L).
 
+        The thread is woken when L has taken in everything that has arrived: it would take
+        the interpreter from L, and the two change places for every request.
+
         :returns: False when the queue is full; the job is not taken then.
         """
         with self._lock:
@@ -120,24 +139,27 @@ class Pool:
                 self._turns.append(connection)
             queue.append(job)
             self._queued += 1
-            self._wake_next()
-            waits = self._queued > self._free()
-        if waits:
-            self._look_later()
+        if not self._looks_soon:
+            self._looks_soon = True
+            self._loop.call_soon(self._look)
         return True
 
-    def _look_later(self) -> None:
-        """Time alone may let another job run, when what runs has become long (L)."""
-        if self._max_size > self._size and self._timer is None:
-            self._timer = self._loop.call_later(self._long_after, self._look)
-
     def _look(self) -> None:
-        self._timer = None
+        """Wake a thread, if it has something to do; again later, as long as jobs wait (L).
+
+        Time alone may let another job run: what runs has become long, or is not that short.
+        """
+        self._looks_soon = False
         with self._lock:
             self._wake_next()
             waits = self._queued > 0
-        if waits:
-            self._look_later()
+        if waits and not self._looks_later:
+            self._looks_later = True
+            self._loop.call_later(_LOOK_INTERVAL, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looks_later = False
+        self._look()
 
     # -- with the lock --------------------------------------------------------
 
@@ -155,7 +177,9 @@ class Pool:
             return
         if self._idle:
             self._waking = True
-            self._idle.pop().baton.release()
+            thread = self._idle.pop()
+            thread.woken_at = time.monotonic()
+            thread.baton.release()
         elif len(self._threads) < self._most:
             self._start_thread()
 
@@ -206,9 +230,9 @@ class Pool:
         self._waking = True
         return True
 
-    def _take_job(self, thread: _Thread, connection: Any) -> Job:
+    def _take_job(self, thread: _Thread, connection: Any, now: float) -> Job:
         """Give ``thread`` the next job of ``connection``, whose turn it is."""
-        thread.since = time.monotonic()
+        thread.since = now
         thread.connection = connection
         queue = self._queues[connection]
         job = queue.popleft()
@@ -259,16 +283,19 @@ class Pool:
         """The next job, once there is one; None where this thread is one too many."""
         while True:
             with self._lock:
+                now = time.monotonic()
                 woken = thread.since is None
                 if woken:
                     self._waking = False
+                    self._crowded = now - thread.woken_at > _CROWDED
                 thread.since = thread.connection = None
                 self._idle.append(thread)
-                connection = self._next_turn()
+                makes_way = self._crowded and not woken and self._ends_soon(now)
+                connection = None if makes_way else self._next_turn()
                 if connection is not None:
                     self._idle.pop()
-                    job = self._take_job(thread, connection)
-                    if woken:
+                    job = self._take_job(thread, connection, now)
+                    if woken and not self._crowded:
                         # One that goes on after a job leaves no more room than there was.
                         self._wake_next()
                     return job
@@ -277,6 +304,13 @@ class Pool:
                     self._threads.discard(thread)
                     return None
             thread.baton.acquire()
+
+    def _ends_soon(self, now: float) -> bool:
+        """Whether a thread has a job that is likely to end soon, and will take the next."""
+        return any(
+            thread.since is not None and now - thread.since < _SHORT and not thread.waits_for_peer
+            for thread in self._threads
+        )
 
 
 def _began_before(thread: _Thread, then: float) -> bool:

@@ -36,6 +36,13 @@ def make_boundary(size: int = 1) -> tuple[Handoff, Pool]:
     return Handoff(asyncio.get_running_loop(), pool.waiting_for_peer, 100), pool
 
 
+def start(pool: Pool, job: Callable[[], None], connection: Any = "c") -> None:
+    """Give a thread to a job while the loop stands still, which is this thread."""
+    assert pool.submit(connection, job)
+    while pool.queued:
+        pool._look()
+
+
 class Held:
     """A job that keeps its thread until it is let go."""
 

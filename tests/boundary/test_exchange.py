@@ -15,7 +15,7 @@ from gunicorn_h2.handoff import (
     RequestTimeout,
 )
 from gunicorn_h2.http2_wsgi import RequestBody
-from tests.boundary.jobs import Call, make_boundary
+from tests.boundary.jobs import Call, make_boundary, start
 from tests.support.boundary import (
     GONE,
     ObservedExchange,
@@ -38,7 +38,7 @@ def test_a_write_waits_above_the_mark_and_goes_on_at_it() -> None:
             exchange.send_data(b"a" * 1_000)
             second()
 
-        pool.submit("c", job)
+        start(pool, job)
         exchange.wait_until_parked()
         await owner.wait_for("data", 2)
         assert not second.done.is_set()
@@ -60,7 +60,7 @@ def test_with_a_mark_of_0_each_write_waits_for_its_last_byte() -> None:
             for call in calls:
                 call()
 
-        pool.submit("c", job)
+        start(pool, job)
         for count, call in enumerate(calls, 1):
             exchange.wait_until_parked()
             await owner.wait_for("data", count)
@@ -90,7 +90,7 @@ def test_a_response_up_to_the_mark_never_waits() -> None:
             exchange.finish()
 
         call = Call(all_of_it)
-        pool.submit("c", call)
+        start(pool, call)
         # L is held still: nothing is sent, and nothing noted as sent.
         wait(call.done)
         await owner.wait_for("finished")
@@ -104,7 +104,7 @@ def test_a_blocked_write_wakes_the_loop_even_if_more_was_to_follow() -> None:
         owner = Recorder()
         exchange = ObservedExchange(handoff, owner, 10)
         call = Call(lambda: exchange.send_data(b"x" * 11, wake=False))
-        pool.submit("c", call)
+        start(pool, call)
         await owner.wait_for("data")
         exchange.note_sent(11)
         wait(call.done)
@@ -126,7 +126,7 @@ def test_what_has_arrived_is_read_at_once_and_credited_when_read() -> None:
         assert owner.calls == []
         reads = [Call(exchange.read) for _ in range(3)]
         for read in reads:
-            pool.submit("c", read)
+            start(pool, read)
             wait(read.done)
         assert [read.result for read in reads] == [b"one two", b"", b""]
         await owner.wait_for("read")
@@ -153,7 +153,7 @@ def test_a_read_waits_and_each_of_its_wakers_ends_the_wait(waker: str) -> None:
         exchange = ObservedExchange(handoff, Recorder())
         read = Call(exchange.read)
         assert exchange.waiting_since is None
-        pool.submit("c", read)
+        start(pool, read)
         exchange.wait_until_parked()
         since = exchange.waiting_since
         assert since is not None and since <= asyncio.get_running_loop().time()
@@ -173,7 +173,7 @@ def test_a_note_of_sent_bytes_does_not_end_a_read() -> None:
         handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder())
         read = Call(exchange.read)
-        pool.submit("c", read)
+        start(pool, read)
         exchange.wait_until_parked()
         exchange.note_sent(0)
         exchange.wait_until_parked()
@@ -192,7 +192,7 @@ def test_what_came_before_the_failure_of_a_body_is_read_first() -> None:
         exchange.fail_body(RequestTimeout("late"))
         reads = [Call(exchange.read) for _ in range(3)]
         for read in reads:
-            pool.submit("c", read)
+            start(pool, read)
             wait(read.done)
         assert reads[0].result == b"half"
         assert all(isinstance(read.error, RequestTimeout) for read in reads[1:])
@@ -207,7 +207,7 @@ def test_data_that_has_come_is_no_longer_waited_for() -> None:
         handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder())
         read = Call(exchange.read)
-        pool.submit("c", read)
+        start(pool, read)
         exchange.wait_until_parked()
         assert exchange.waiting_since is not None
         # `feed` up to its notify: a thread that has not got to run yet looks the same.
@@ -229,7 +229,7 @@ def test_the_body_is_a_file() -> None:
         exchange.feed(b"line\nrest", 9)
         exchange.end_body([])
         read = Call(lambda: (body.readline(), body.readline(), body.read(2), body.read()))
-        pool.submit("c", read)
+        start(pool, read)
         wait(read.done)
         assert read.result == (b"first line\n", b"second line\n", b"re", b"st")
         assert body.readable()
@@ -245,7 +245,7 @@ def test_100_continue_is_sent_once_and_only_if_the_body_has_to_be_waited_for() -
         exchange.expects_continue = True
         reads = [Call(exchange.read) for _ in range(2)]
         for read in reads:
-            pool.submit("c", read)
+            start(pool, read)
             exchange.wait_until_parked()
             await owner.wait_for("informational")
             exchange.feed(b"data", 4)
@@ -257,7 +257,7 @@ def test_100_continue_is_sent_once_and_only_if_the_body_has_to_be_waited_for() -
         early.expects_continue = True
         early.feed(b"data", 4)
         read = Call(early.read)
-        pool.submit("c", read)
+        start(pool, read)
         wait(read.done)
         await owner.wait_for("read", 3)
         assert owner.count("informational") == 1
@@ -283,7 +283,7 @@ def test_no_100_continue_after_the_response_has_begun(part: str) -> None:
             return exchange.read()
 
         read = Call(job)
-        pool.submit("c", read)
+        start(pool, read)
         exchange.wait_until_parked()
         exchange.feed(b"data", 4)
         wait(read.done)
@@ -303,7 +303,7 @@ def test_an_abort_ends_a_blocked_write() -> None:
         handoff, pool = make_boundary()
         exchange = ObservedExchange(handoff, Recorder(), 0)
         call = Call(lambda: exchange.send_data(b"x"))
-        pool.submit("c", call)
+        start(pool, call)
         exchange.wait_until_parked()
         exchange.abort(GONE)
         wait(call.done)
@@ -330,19 +330,19 @@ def test_nothing_waits_after_an_abort_and_the_first_reason_stands() -> None:
             Call(lambda: exchange.end_response([])),
         ]
         for call in calls:
-            pool.submit("c", call)
+            start(pool, call)
             wait(call.done)
             assert call.error is GONE
         assert owner.calls == []
         exchange.feed(b"more", 4)
         exchange.end_body([])
         read = Call(exchange.read)
-        pool.submit("c", read)
+        start(pool, read)
         wait(read.done)
         assert read.error is GONE
         # Letting go is possible always.
-        pool.submit("c", exchange.fail_response)
-        pool.submit("c", exchange.finish)
+        start(pool, exchange.fail_response)
+        start(pool, exchange.finish)
         await owner.wait_for("finished")
         assert [name for name, _ in owner.of(exchange)] == ["failed", "finished"]
 
@@ -355,7 +355,7 @@ def test_an_informational_response_is_sent_at_once() -> None:
         owner = Recorder()
         exchange = Exchange(handoff, owner, 0)
         hints = [(b":status", b"103")]
-        pool.submit("c", lambda: exchange.send_informational(hints))
+        start(pool, lambda: exchange.send_informational(hints))
         await owner.wait_for("informational")
         assert owner.of(exchange) == [("informational", hints)]
 

@@ -13,7 +13,7 @@ import pytest
 from gunicorn_h2.handoff import (
     Exchange,
 )
-from tests.boundary.jobs import LOOPS, make_boundary
+from tests.boundary.jobs import LOOPS, make_boundary, start
 from tests.support.boundary import (
     HANG,
     CountingLoop,
@@ -41,7 +41,7 @@ def test_one_burst_is_one_wake_up_and_one_flush() -> None:
             exchange.finish("result")
             posted.set()
 
-        pool.submit(owner, job)
+        start(pool, job, owner)
         wait(posted)
         assert owner.calls == []
         await owner.wait_for("finished")
@@ -72,7 +72,7 @@ def test_each_burst_wakes_the_loop_again() -> None:
                 assert go.acquire(timeout=HANG)
                 exchange.send_data(b"x")
 
-        pool.submit(owner, job)
+        start(pool, job, owner)
         for count in range(1, 51):
             go.release()
             await owner.wait_for("data", count)
@@ -99,7 +99,7 @@ def test_a_head_and_an_end_wake_nobody_by_themselves() -> None:
             wait(go)
             exchange.finish()
 
-        pool.submit(owner, job)
+        start(pool, job, owner)
         wait(posted)
         assert loop.wake_ups == 0
         go.set()
@@ -122,7 +122,7 @@ def test_a_push_takes_along_what_was_posted_without_a_wake_up() -> None:
             exchange.end_response([])
             exchange.push()
 
-        pool.submit(owner, job)
+        start(pool, job, owner)
         await owner.wait_for("end")
         assert owner.flushes == 1
 
@@ -135,11 +135,11 @@ def test_each_exchange_keeps_its_order_whatever_the_others_do(kind: str) -> None
         handoff, pool = make_boundary(size=8)
         owner = Recorder()
         exchanges = [Exchange(handoff, owner, 2**31) for _ in range(8)]
-        start = threading.Barrier(9)
+        together = threading.Barrier(9)
 
         def job(exchange: Exchange) -> Callable[[], None]:
             def run() -> None:
-                wait(start)
+                wait(together)
                 for number in range(300):
                     exchange.send_data(b"%d" % number, wake=bool(number % 3))
                 exchange.finish(number)
@@ -147,8 +147,8 @@ def test_each_exchange_keeps_its_order_whatever_the_others_do(kind: str) -> None
             return run
 
         for exchange in exchanges:
-            pool.submit(exchange, job(exchange))
-        wait(start)
+            start(pool, job(exchange), exchange)
+        wait(together)
         await owner.wait_for("finished", 8)
         for exchange in exchanges:
             assert owner.of(exchange) == [
@@ -174,7 +174,7 @@ def test_a_drain_is_bounded_so_that_the_loop_gets_to_other_things() -> None:
             exchange.finish()
             posted.set()
 
-        pool.submit(owner, job)
+        start(pool, job, owner)
         wait(posted)
         seen: list[int] = []
 
@@ -211,7 +211,7 @@ def test_one_drain_flushes_every_owner_once() -> None:
             return run
 
         for owner in owners:
-            pool.submit(owner, job(owner))
+            start(pool, job(owner), owner)
         wait(posted)
         for owner in owners:
             await owner.wait_for("data", 2)
@@ -244,7 +244,7 @@ def test_a_bug_in_one_owner_does_not_hold_up_the_others(place: str) -> None:
                 Exchange(handoff, owner, 65_536).send_data(b"x")
             posted.set()
 
-        pool.submit("c", job)
+        start(pool, job)
         wait(posted)
         for owner in owners:
             await owner.wait_for("data")
@@ -269,7 +269,7 @@ def test_posts_after_the_loop_has_closed_raise_nothing(kind: str) -> None:
                 results.append(call(b"x"))
             ended.set()
 
-        pool.submit("c", job)
+        start(pool, job)
 
     on_loop(scenario(), kind)
     go.set()

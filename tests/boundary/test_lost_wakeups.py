@@ -11,7 +11,7 @@ import pytest
 
 from gunicorn_h2.handoff import ClientDisconnected, Exchange, RequestTimeout
 from gunicorn_h2.pool import Pool
-from tests.boundary.jobs import make_boundary, make_pool
+from tests.boundary.jobs import make_boundary, make_pool, start
 from tests.boundary.pausing import Pause
 from tests.support.boundary import GONE, HANG, Recorder, on_loop, until, wait
 
@@ -49,7 +49,7 @@ class Run:
         self.result: Any = None
         self._function = pause(function)
         self._go = threading.Event()
-        assert pool.submit("c", self)
+        start(pool, self)
         # Not while L is in `submit`, with the lock.
         self._go.set()
 
@@ -111,7 +111,7 @@ def test_no_post_is_lost_wherever_the_loop_is_in_its_drain() -> None:
             wait(second)
 
         pause.instead = meanwhile
-        pool.submit("c", job)
+        start(pool, job)
         wait(first)
         drain = handoff._drain
         handoff._drain = pause(drain)  # type: ignore[method-assign]
@@ -220,15 +220,15 @@ def test_no_job_is_left_lying_when_a_thread_runs_out_of_work() -> None:
             wait(go)
             pause.watch_caller()
 
-        pool.submit("a", first)
+        start(pool, first, "a")
         go.set()
         while not (pause.reached.is_set() or pool._idle):
             pause.reached.wait(0.001)
         assert pool.submit("a", second.set)
         assert pool.submit("b", third.set)
         pause.let_go.set()
-        wait(second)
-        wait(third)
+        await until(second.is_set)
+        await until(third.is_set)
         await until(lambda: not pool.busy)
         await until(lambda: pool.queued == 0)
 
