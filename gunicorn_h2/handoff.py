@@ -52,8 +52,8 @@ class Owner(Protocol):
     def response_head(self, exchange: Exchange, fields: list[Field]) -> None:
         """The response's `:status` and fields."""
 
-    def response_data(self, exchange: Exchange, data: bytes) -> None:
-        """A part of the response."""
+    def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
+        """Parts of the response, those that were sent since the last call."""
 
     def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
         """The response is complete."""
@@ -76,6 +76,7 @@ class Exchange:
 
     __slots__ = (
         "_abort",
+        "_announced",
         "_begun",
         "_body_ended",
         "_body_error",
@@ -85,6 +86,7 @@ class Exchange:
         "_handoff",
         "_high_water_mark",
         "_lock",
+        "_parts",
         "_sent",
         "_waited",
         "_waiting_since",
@@ -118,6 +120,10 @@ class Exchange:
         self._sent = 0
         #: Fields that followed the body, there once it has been read to its end.
         self.trailers: list[Field] = []
+
+        # P appends, and L takes; in between L has been told, once.
+        self._parts: list[bytes] = []
+        self._announced = False
 
         # Owned by P, the thread that runs the exchange.
         self._written = 0
@@ -221,7 +227,12 @@ class Exchange:
         self._begun = True
         self._written += len(data)
         blocked = self._written - self._sent > self._high_water_mark
-        self._post(self.owner.response_data, data, wake=wake or blocked)
+        self._parts.append(data)
+        if not self._announced:
+            self._announced = True
+            self._post(self._take_parts, None, wake=False)
+        if wake or blocked:
+            self._handoff.wake()
         if blocked:
             with self._handoff.waiting_for_peer(), self._lock:
                 self._wait_for(self._writable)
@@ -265,6 +276,13 @@ class Exchange:
         self._handoff.post((method, self, argument), wake)
 
     # -- on L ---------------------------------------------------------------
+
+    def _take_parts(self, _exchange: Exchange, _: None) -> None:
+        # Cleared first: what is appended from here on is announced again.
+        self._announced = False
+        parts = self._parts.copy()
+        del self._parts[: len(parts)]
+        self.owner.response_data(self, parts)
 
     def _notify(self) -> None:
         if self._changed is not None:

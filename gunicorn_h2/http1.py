@@ -325,11 +325,11 @@ class Http1Session:
         """Never called: Gunicorn's response writes its head as bytes."""
         raise NotImplementedError
 
-    def response_data(self, exchange: Exchange, data: bytes) -> None:
+    def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
         """Bytes of the response, head and framing included."""
         if exchange is self._exchange:
             self._begun = True
-            self._outbox.append(data)
+            self._outbox.extend(parts)
 
     def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
         """Never called: Gunicorn's response frames itself."""

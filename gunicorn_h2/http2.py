@@ -350,11 +350,11 @@ class Http2Session:
         if stream is not None:
             self._connection.responses.add_head(stream, fields)
 
-    def response_data(self, exchange: Exchange, data: bytes) -> None:
-        """A part of the response."""
+    def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
+        """Parts of the response."""
         stream = self._stream(exchange)
         if stream is not None:
-            self._connection.responses.add_data(stream, data, self._server.now())
+            self._connection.responses.add_data(stream, parts, self._server.now())
 
     def response_end(self, exchange: Exchange, trailers: list[Field]) -> None:
         """The response is complete."""

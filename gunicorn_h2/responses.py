@@ -55,13 +55,14 @@ class Responses:
         stream.head = fields
         self._scheduler.add(stream)
 
-    def add_data(self, stream: Stream, data: bytes, now: float) -> None:
-        """Queue a part of the response's body."""
-        if data:
+    def add_data(self, stream: Stream, parts: list[bytes], now: float) -> None:
+        """Queue parts of the response's body."""
+        size = sum(map(len, parts))
+        if size:
             if not stream.queued:
                 stream.last_progress = now
-            stream.outbox.append(data)
-            stream.queued += len(data)
+            stream.outbox.extend(parts)
+            stream.queued += size
             self._scheduler.add(stream)
 
     def end(self, stream: Stream, trailers: list[Field]) -> None:

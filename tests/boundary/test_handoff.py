@@ -81,6 +81,34 @@ def test_each_burst_wakes_the_loop_again() -> None:
     on_loop(scenario())
 
 
+def test_the_parts_of_a_burst_are_handed_over_together() -> None:
+    class Together(Recorder):
+        def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
+            self._note("data", exchange, parts)
+
+    async def scenario() -> None:
+        handoff, pool = make_boundary()
+        owner = Together()
+        exchange = Exchange(handoff, owner, 65_536)
+        posted, go = threading.Event(), threading.Event()
+
+        def job() -> None:
+            for part in (b"a", b"b", b"c"):
+                exchange.send_data(part)
+            posted.set()
+            wait(go)
+            exchange.send_data(b"d")
+
+        start(pool, job, owner)
+        wait(posted)
+        await owner.wait_for("data")
+        go.set()
+        await owner.wait_for("data", 2)
+        assert owner.of(exchange) == [("data", [b"a", b"b", b"c"]), ("data", [b"d"])]
+
+    on_loop(scenario())
+
+
 def test_a_head_and_an_end_wake_nobody_by_themselves() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -170,7 +198,7 @@ def test_a_drain_is_bounded_so_that_the_loop_gets_to_other_things() -> None:
 
         def job() -> None:
             for _ in range(3_500):
-                exchange.send_data(b"x")
+                exchange.send_head([])
             exchange.finish()
             posted.set()
 
@@ -187,7 +215,7 @@ def test_a_drain_is_bounded_so_that_the_loop_gets_to_other_things() -> None:
         await owner.wait_for("finished")
         grown = [after - before for before, after in itertools.pairwise([*seen, len(owner.calls)])]
         assert max(grown) <= 1_000
-        # What is left over is fetched without a further wake-up, and each part is flushed.
+        # What is left over is fetched without a further wake-up, and each time it flushes.
         assert loop.wake_ups == 1
         assert owner.flushes == 4
 
@@ -223,8 +251,8 @@ def test_one_drain_flushes_every_owner_once() -> None:
 @pytest.mark.parametrize("place", ["response_data", "flush"])
 def test_a_bug_in_one_owner_does_not_hold_up_the_others(place: str) -> None:
     class Faulty(Recorder):
-        def response_data(self, exchange: Exchange, data: bytes) -> None:
-            self._note("data", exchange, data)
+        def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
+            super().response_data(exchange, parts)
             if place == "response_data":
                 raise LookupError("a bug")
 

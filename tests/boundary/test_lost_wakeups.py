@@ -165,9 +165,10 @@ def test_no_note_of_sent_bytes_is_missed() -> None:
         sent: list[int] = []
 
         class Sender(Recorder):
-            def response_data(self, exchange: Exchange, data: bytes) -> None:
-                sent.append(len(data))
-                exchange.note_sent(len(data))
+            def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
+                size = sum(map(len, parts))
+                sent.append(size)
+                exchange.note_sent(size)
 
         exchange = Exchange(handoff, Sender(), 0)
 

@@ -116,7 +116,7 @@ class Applications(Recorder):
         self._answer(stream)
         start = self.written[stream.id]
         self.written[stream.id] += (size := self._choices.pick(PART_SIZES))
-        self.connection.responses.add_data(stream, body_of(stream.id, start, size), self._now)
+        self.connection.responses.add_data(stream, [body_of(stream.id, start, size)], self._now)
 
     def end(self, stream: Stream) -> None:
         """The response is complete, however much of it there was."""

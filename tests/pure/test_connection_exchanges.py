@@ -276,7 +276,7 @@ class Exchanges(RuleBasedStateMachine):
         elif hint:
             responses.add_informational(stream, [(b":status", b"100")])
         part = pattern(len(ledger.queued), size)
-        responses.add_data(stream, part, self.peer.now)
+        responses.add_data(stream, [part], self.peer.now)
         ledger.queued += part
         if end:
             self.end(ledger)

@@ -123,7 +123,7 @@ class Application:
             self.heads.add(stream.id)
             responses.add_head(stream, [(b":status", b"200")])
         elif action == "data":
-            responses.add_data(stream, bytes(9_000), self.peer.now)
+            responses.add_data(stream, [bytes(9_000)], self.peer.now)
         elif action in ("end", "trailers"):
             self.ends.add(stream.id)
             responses.end(stream, [(b"x", b"y")] if action == "trailers" else [])

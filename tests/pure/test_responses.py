@@ -356,7 +356,7 @@ def test_a_smaller_initial_window_leaves_windows_below_zero() -> None:
     peer.respond(1, bytes(1_000), end=False)
     peer.turn()
     peer.settings({Setting.INITIAL_WINDOW_SIZE: 100})
-    peer.connection.responses.add_data(peer.stream(1), b"abc", 0.0)
+    peer.connection.responses.add_data(peer.stream(1), [b"abc"], 0.0)
     peer.turn()
     peer.window_update(1, 900)
     assert peer.turn() == []
@@ -440,13 +440,13 @@ def test_progress_is_noted_when_there_is_something_to_send_and_when_it_goes() ->
     stream, responses = peer.stream(1), peer.connection.responses
     responses.add_head(stream, [(b":status", b"200")])
     peer.now = 50.0
-    responses.add_data(stream, bytes(15), peer.now)
+    responses.add_data(stream, [bytes(15)], peer.now)
     assert stream.last_progress == 50.0
     peer.now = 60.0
     peer.turn()
     assert (stream.last_progress, stream.queued) == (60.0, 5)
     peer.now = 70.0
-    responses.add_data(stream, b"more", peer.now)
+    responses.add_data(stream, [b"more"], peer.now)
     peer.turn()
     assert stream.last_progress == 60.0
 

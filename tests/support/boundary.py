@@ -161,8 +161,9 @@ class Recorder:
     def response_head(self, exchange: Exchange, fields: Any) -> None:
         self._note("head", exchange, fields)
 
-    def response_data(self, exchange: Exchange, data: bytes) -> None:
-        self._note("data", exchange, data)
+    def response_data(self, exchange: Exchange, parts: list[bytes]) -> None:
+        for data in parts:
+            self._note("data", exchange, data)
 
     def response_end(self, exchange: Exchange, trailers: Any) -> None:
         self._note("end", exchange, trailers)

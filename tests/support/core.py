@@ -153,7 +153,7 @@ class CorePeer(RawClient):
         responses = self.connection.responses
         responses.add_head(stream, [(b":status", b"200"), *fields])
         for part in parts:
-            responses.add_data(stream, part, self.now)
+            responses.add_data(stream, [part], self.now)
         if end:
             responses.end(stream, list(trailers))
 
