@@ -59,7 +59,7 @@ class Application:
         responses = self.connection.responses
         head = [(b":status", b"200"), (b"server", b"gunicorn"), (b"content-type", b"text/plain")]
         responses.add_head(stream, [*head, (b"content-length", b"%d" % size)])
-        responses.add_data(stream, bytes(size), 0.0)
+        responses.add_data(stream, [bytes(size)], 0.0)
         responses.end(stream, [])
         self.answered += 1
 
