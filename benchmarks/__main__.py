@@ -5,11 +5,11 @@
     python -m benchmarks --profile py-spy [--workload NAME]...
 
 Needs h2load, and of the peers those that are to be compared; one that is missing or
-fails has a row that says so. A round takes every server once, one after another, so
-that what else the machine does meets all of them. Printed are medians of the rounds,
-how many times ours they are, and the lowest and highest round. A value is not to be
-compared with one of another machine, nor a ratio with one where client and server have
-other cores to share.
+fails has a row that says so. For each workload all servers are up, and a round takes
+every one once, one right after another, so that what else the machine does meets all of
+them. Printed are medians of the rounds, how many times ours they are, and the lowest and
+highest round. A value is not to be compared with one of another machine, nor a ratio with
+one where client and server have other cores to share.
 
 ``--profile`` writes what the worker does in each workload to ``profile-WORKLOAD.svg``.
 """

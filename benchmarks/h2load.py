@@ -45,7 +45,8 @@ def requests_per_second(url: str, load: Load, seconds: float) -> float:
     :raises LoadError: not every request was answered, over HTTP/2 and with 2xx.
     """
     warm_up = _WARM_UP + load.connections * _WARM_UP_PER_CONNECTION
-    command = load.command(url, "-D", f"{seconds:g}", "--warm-up-time", f"{1000 * warm_up:.0f}ms")
+    durations = ("-D", f"{1000 * seconds:.0f}ms", "--warm-up-time", f"{1000 * warm_up:.0f}ms")
+    command = load.command(url, *durations)
     try:
         output = subprocess.run(
             command,

@@ -65,7 +65,8 @@ class Requests:
             frame_type, flags, stream_id, payload = self._next_frame()
             ends = flags & _END_STREAM and frame_type in (FrameType.DATA, FrameType.HEADERS)
             if frame_type == FrameType.HEADERS:
-                assert (b":status", b"200") in self._client.decoder.decode(payload, raw=True)
+                fields = list(self._client.decoder.decode(payload, raw=True))
+                assert (b":status", b"200") in fields
             elif frame_type == FrameType.DATA and payload:
                 updates = window_update_frame(0, len(payload))
                 if not ends:
@@ -96,7 +97,7 @@ class Requests:
 
 def p99(requests: Requests, seconds: float) -> float:
     """The 99th percentile of small requests that follow one another for so long, in ms."""
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         times.append(requests.small())

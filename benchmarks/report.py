@@ -73,23 +73,25 @@ def as_text(results: Results, reference: str) -> str:
 
 
 def as_rst(results: Results, reference: str) -> str:
-    """A list-table: a row for each server, a column for each figure, reasons below it.
+    """A list-table: a row for each figure, a column for each server, reasons below it.
 
     The reference's cells have the medians; those of the others, how many times that
     theirs are.
     """
-    header = ["Server", *(str(figure) for figure in results)]
     servers = list(dict.fromkeys(server for row in results.values() for server in row))
-    rows = [[server, *_cells(results, server, reference)] for server in servers]
-    return "\n".join([*_list_table([header, *rows]), "", *_reasons(results), ""])
+    rows = [[figure.title, *_cells(results, figure, servers, reference)] for figure in results]
+    return "\n".join([*_list_table([["", *servers], *rows]), "", *_reasons(results), ""])
 
 
-def _cells(results: Results, server: str, reference: str) -> Iterable[str]:
-    for row in results.values():
+def _cells(
+    results: Results, figure: Figure, servers: Iterable[str], reference: str
+) -> Iterable[str]:
+    row = results[figure]
+    for server in servers:
         if server not in row or (median := row[server].median) is None:
             yield "none"
         elif server == reference or (times := ratio(row, server, reference)) is None:
-            yield number(median)
+            yield f"{number(median)} {figure.unit}"
         else:
             yield f"{number(times)} x"
 
@@ -100,7 +102,7 @@ def _list_table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
     yield ""
     for row in rows:
         for first, cell in enumerate(row):
-            yield f"   {'  -' if first else '* -'} {cell}"
+            yield f"   {'  -' if first else '* -'} {cell}".rstrip()
 
 
 def _reasons(results: Results) -> Iterable[str]:
