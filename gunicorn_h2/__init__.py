@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .handoff import ClientDisconnected, DeadlineExceeded, RequestTimeout
+    from .errors import ClientDisconnected, DeadlineExceeded, RequestTimeout
     from .worker import H2Worker
 
 __all__ = ["ClientDisconnected", "DeadlineExceeded", "H2Worker", "RequestTimeout", "__version__"]
@@ -16,10 +16,10 @@ __all__ = ["ClientDisconnected", "DeadlineExceeded", "H2Worker", "RequestTimeout
 __version__ = "0.1.0"
 
 _MODULES = {
-    "ClientDisconnected": "handoff",
-    "DeadlineExceeded": "handoff",
+    "ClientDisconnected": "errors",
+    "DeadlineExceeded": "errors",
     "H2Worker": "worker",
-    "RequestTimeout": "handoff",
+    "RequestTimeout": "errors",
 }
 
 

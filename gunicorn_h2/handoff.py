@@ -31,18 +31,6 @@ _DRAIN_LIMIT = 1_000
 _SMALL_CHUNK = 512
 
 
-class ClientDisconnected(OSError):
-    """The peer has gone or has cancelled the request: nothing can be read or written any more."""
-
-
-class DeadlineExceeded(ClientDisconnected):
-    """The request has run for too long (`h2_request_timeout`): its client was told so."""
-
-
-class RequestTimeout(OSError):
-    """The peer sent nothing of the body that the application waits for (`h2_body_timeout`)."""
-
-
 class Owner(Protocol):
     """The session on L that an exchange belongs to. Every method runs on L."""
 
@@ -256,10 +244,9 @@ class Exchange:
 
     def finish(self, result: Any = None) -> None:
         """The thread is done; nothing may be called on P after this."""
-        for error in (self._abort, self._body_error):
-            if error is not None:
-                # Its frames hold this exchange, and that the connection's memory.
-                error.__traceback__ = None
+        for error in filter(None, (self._abort, self._body_error)):
+            # Its frames hold this exchange, and that the connection's memory.
+            error.__traceback__ = None
         self._post(self.owner.finished, result)
 
     def check(self) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 from gunicorn.http.message import MAX_HEADERS
 from gunicorn.http.parser import RequestParser
 
-from .handoff import ClientDisconnected, DeadlineExceeded, Exchange, RequestTimeout
+from .errors import ClientDisconnected, DeadlineExceeded, RequestTimeout
+from .handoff import Exchange
 from .http1_wsgi import BytesOfExchange, ServeHttp1
 from .session import Link
 from .stream import Field

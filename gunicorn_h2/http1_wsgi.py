@@ -15,7 +15,8 @@ from gunicorn import util
 from gunicorn.http.errors import ParseException
 
 from . import environ
-from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .errors import ClientDisconnected, RequestTimeout
+from .handoff import Exchange
 from .peer import Http1Socket, Peer
 from .stream import Field
 from .wsgi import CheckedResponse, Serving

@@ -14,8 +14,9 @@ from gunicorn import util
 from h2.errors import ErrorCodes
 
 from .connection import Connection
+from .errors import ClientDisconnected, DeadlineExceeded, RequestTimeout
 from .fields import RequestHead
-from .handoff import ClientDisconnected, DeadlineExceeded, Exchange, RequestTimeout
+from .handoff import Exchange
 from .http2_wsgi import ServeHttp2
 from .session import Link
 from .stream import Field, Stream

@@ -14,8 +14,9 @@ from typing import Any
 from gunicorn import util
 
 from . import environ
+from .errors import ClientDisconnected, RequestTimeout
 from .fields import CONNECTION_SPECIFIC, RequestHead
-from .handoff import ClientDisconnected, Exchange, RequestTimeout
+from .handoff import Exchange
 from .peer import ErrorPage, Peer, RequestSocket
 from .stream import Field
 from .wsgi import CheckedResponse, Serving

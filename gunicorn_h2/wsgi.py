@@ -21,8 +21,9 @@ from gunicorn.http.errors import (
 )
 from gunicorn.http.wsgi import Response
 
+from .errors import ClientDisconnected, DeadlineExceeded, RequestTimeout
 from .extensions import Extensions
-from .handoff import ClientDisconnected, DeadlineExceeded, Exchange, RequestTimeout
+from .handoff import Exchange
 from .peer import Peer
 from .stream import Field
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gunicorn_h2.handoff import ClientDisconnected, RequestTimeout
+from gunicorn_h2.errors import ClientDisconnected, RequestTimeout
 from tests.support.boundary import wait
 
 

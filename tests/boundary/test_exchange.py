@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from gunicorn_h2.handoff import (
-    ClientDisconnected,
-    Exchange,
-    RequestTimeout,
-)
+from gunicorn_h2.errors import ClientDisconnected, RequestTimeout
+from gunicorn_h2.handoff import Exchange
 from gunicorn_h2.http2_wsgi import RequestBody
 from tests.boundary.jobs import Call, make_boundary, start
 from tests.support.boundary import (

@@ -23,7 +23,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
 from gunicorn_h2 import http2
-from gunicorn_h2.handoff import ClientDisconnected
+from gunicorn_h2.errors import ClientDisconnected
 from gunicorn_h2.protocol import Link
 from gunicorn_h2.settings import Settings
 from tests.boundary.bench import CLIENT, LISTENER, Bench

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gunicorn_h2.handoff import ClientDisconnected, Exchange, RequestTimeout
+from gunicorn_h2.errors import ClientDisconnected, RequestTimeout
+from gunicorn_h2.handoff import Exchange
 from gunicorn_h2.pool import Pool
 from tests.boundary.jobs import make_boundary, make_pool, start
 from tests.boundary.pausing import Pause

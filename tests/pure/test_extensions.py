@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from gunicorn_h2.errors import ClientDisconnected
 from gunicorn_h2.extensions import Extensions
-from gunicorn_h2.handoff import ClientDisconnected, Exchange, Handoff, Owner
+from gunicorn_h2.handoff import Exchange, Handoff, Owner
 from gunicorn_h2.stream import Field
 
 NOT_HERE = "cannot be sent here"

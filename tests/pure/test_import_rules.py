@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 # below, so long as no cycle comes of it; imports for type checking only count
 # like any other. A new module must find its place here.
 LAYERS = (
-    ("settings", "limits", "stream", "frames", "acceptor"),
+    ("settings", "limits", "stream", "frames", "errors", "acceptor"),
     ("sources", "compression", "fields", "guard", "scheduler"),
     ("engine",),
     ("responses", "windows"),

@@ -23,7 +23,7 @@ from tests.support.wire import ErrorCode
 
 APP = "tests.support.extension_apps:app"
 
-GONE = "gunicorn_h2.handoff.ClientDisconnected"
+GONE = "gunicorn_h2.errors.ClientDisconnected"
 #: What an application reports once it has learnt that its client has gone, by path.
 REPORTS = {
     "/wait-read": ["waiting", GONE, "disconnected: True"],

@@ -15,7 +15,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-from gunicorn_h2.handoff import ClientDisconnected, Exchange, Handoff
+from gunicorn_h2.errors import ClientDisconnected
+from gunicorn_h2.handoff import Exchange, Handoff
 
 #: For every wait of a test: long enough for any machine, and then it is a hang.
 HANG = float(os.environ.get("BOUNDARY_HANG", "60"))
