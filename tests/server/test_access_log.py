@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -189,16 +190,29 @@ def test_cancelled_requests(serve: Serve) -> None:
 
 def test_a_client_that_vanishes(serve: Serve) -> None:
     server = serve()
-    with RawClient(server).greet() as client, Http1Client(server) as http1:
+    with (
+        RawClient(server).greet() as observer,
+        RawClient(server).greet() as client,
+        Http1Client(server) as http1,
+    ):
         client.headers(1, path="/sleep?s=0.6")
-        client.want_idle()
         http1.send(request("/sleep?s=0.7"))
-        wait_until(lambda: server.thread_count() > 2, what="both on threads")
+        # What the application has not got has no line.
+        polls = itertools.count(1)
+
+        def both_sleep() -> bool:
+            poll = next(polls)
+            return int(observer.request(path=f"/calls?{poll}").body) == 2 + poll
+
+        wait_until(both_sleep, what="two calls before those that count them")
         for sock in (client.sock, http1.sock):
             # A reset: the end of our bytes alone would leave the answer welcome.
             reset_on_close(sock)
-    wait_until(lambda: len(statuses(server)) == 2, what="both lines")
-    assert statuses(server) == {"/sleep?s=0.6": "499", "/sleep?s=0.7": "499"}
+    wait_until(lambda: {"/sleep?s=0.6", "/sleep?s=0.7"} <= statuses(server).keys())
+    assert {path: statuses(server)[path] for path in ("/sleep?s=0.6", "/sleep?s=0.7")} == {
+        "/sleep?s=0.6": "499",
+        "/sleep?s=0.7": "499",
+    }
     assert not re.search(r"\[(ERROR|WARNING)\]", server.log())
 
 
