@@ -128,7 +128,8 @@ class Link(asyncio.Protocol):
 
     def room(self) -> int:
         """Bytes that may be written now."""
-        if self._paused:
+        # asyncio's TLS has no buffer to ask for once it was closed twice.
+        if self._paused or self._transport.is_closing():
             return 0
         mark = self.server.settings.transport_high_water_mark
         return max(0, mark - self._transport.get_write_buffer_size())
