@@ -123,8 +123,8 @@ class Pool:
     def submit(self, connection: Any, job: Job) -> bool:
         """Run ``job`` on a thread, in its connection's turn (L).
 
-        The thread is woken when L has taken in everything that has arrived: it would take
-        the interpreter from L, and the two change places for every request.
+        The thread is woken when L has taken in everything that has arrived. Woken sooner, it
+        would take the interpreter from L, and the two would change places for every request.
 
         :returns: False when the queue is full; the job is not taken then.
         """

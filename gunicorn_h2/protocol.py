@@ -117,6 +117,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; why does not matter to anybody who waits."""
+        self._closing = True
         self.server.links.discard(self)
         if self._session is not None:
             self._session.connection_lost()
@@ -128,8 +129,8 @@ class Link(asyncio.Protocol):
 
     def room(self) -> int:
         """Bytes that may be written now."""
-        # asyncio's TLS has no buffer to ask for once it was closed twice.
-        if self._paused or self._transport.is_closing():
+        # A transport that was closed, or is lost, may not even be asked (asyncio's TLS).
+        if self._paused or self._closing:
             return 0
         mark = self.server.settings.transport_high_water_mark
         return max(0, mark - self._transport.get_write_buffer_size())
