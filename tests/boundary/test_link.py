@@ -68,7 +68,9 @@ def test_what_is_over_has_no_room(kind: str, end: str, certs: Certs) -> None:
                 writer.transport.abort()
                 await until(lambda: link not in bench.server.links)
             assert link.room() == 0
-            writer.transport.abort()
+            # Python 3.10 takes a transport that was lost for one that was forgotten.
+            link.close()
+            writer.close()
             await until(lambda: link not in bench.server.links)
 
     with_bench(no_app, test, kind)
